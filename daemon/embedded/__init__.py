@@ -1,0 +1,1 @@
+"""Stand-ins for Redis and Ollama, for trying out and for tests."""

@@ -1,0 +1,53 @@
+"""What can go wrong, as one tree.
+
+PostroomError
+|- Transient      try again after a wait; costs the job one attempt
+|  `- Unavailable a dependency is down or busy; wait, costs no attempt
+|- Permanent      trying again cannot help; the job or delivery ends with this reason
+|  |- Unreadable  one document cannot be read; the job goes on without it
+|  `- NeedsReview a person has to decide; the job rests in `review`
+`- LeaseLost      another worker owns the stage now; nothing may be written
+"""
+
+from __future__ import annotations
+
+
+class PostroomError(Exception):
+    """Base of every error that Postroom raises on purpose."""
+
+    @property
+    def reason(self) -> str:
+        """The sentence an admin reads."""
+        return str(self) or type(self).__name__
+
+
+class Transient(PostroomError):
+    """Try again later. `retry_after` (seconds) is the other side's wish, if it told one."""
+
+    def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class Unavailable(Transient):
+    """A dependency (`dependency`: "ollama", "smtp:host", "redis", ...) is down or busy: wait, at no attempt's cost."""
+
+    def __init__(self, dependency: str, reason: str, *, retry_after: float | None = None) -> None:
+        super().__init__(reason, retry_after=retry_after)
+        self.dependency = dependency
+
+
+class Permanent(PostroomError):
+    """Trying again cannot help."""
+
+
+class Unreadable(Permanent):
+    """A document that cannot be turned into text, and why."""
+
+
+class NeedsReview(Permanent):
+    """A person has to decide before the job goes on."""
+
+
+class LeaseLost(PostroomError):
+    """Somebody else owns this stage of the job now."""
