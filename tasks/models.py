@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field as Attribute
+from pydantic import BaseModel, ConfigDict
+from pydantic import Field as Attribute
 
 
 class Noun(BaseModel):

@@ -1,0 +1,44 @@
+"""Settings of the language model, the workers and their clocks."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from config.inbound import Section
+
+
+class ModelSettings(Section):
+    """How Ollama is asked; routes may override `name` and `options`."""
+
+    host: str = Field(
+        "", description="Ollama's address; empty: OLLAMA_HOST, else 127.0.0.1:11434, else the embedded server."
+    )
+    name: str = Field("qwen2.5-coder:1.5b", description="Model for all calls unless a route names another.")
+    num_ctx: int = Field(8192, ge=512, description="Context in tokens; longer documents are split, never cut.")
+    max_output: int = Field(700, ge=16, description="num_predict: tokens that one call may write.")
+    keep_alive: str = Field("30m", description="How long Ollama holds the model in memory.")
+    connect_timeout: float = Field(5, gt=0, description="Seconds to connect.")
+    read_timeout: float = Field(300, gt=0, description="Seconds of silence between two pieces of an answer.")
+    call_timeout: float = Field(900, gt=0, description="Seconds that one call may take in all.")
+    min_confidence: float = Field(0.5, ge=0, le=1, description="Below it a job rests in review.")
+
+
+class WorkerSettings(Section):
+    """How stages are run."""
+
+    extract_concurrency: int = Field(2, ge=1, description="Documents read at once.")
+    model_concurrency: int = Field(1, ge=1, description="Model calls at once; keep at or below OLLAMA_NUM_PARALLEL.")
+    deliver_concurrency: int = Field(4, ge=1, description="Deliveries at once.")
+    max_attempts: int = Field(8, ge=1, description="Attempts of a stage before the job fails.")
+    backoff_base: float = Field(2, gt=0, description="Seconds: full jitter over base x 2^n.")
+    backoff_cap: float = Field(900, gt=0, description="Seconds: the longest wait between attempts of a stage.")
+    outage_wait: float = Field(10, gt=0, description="Seconds before a dependency that was down is tried again.")
+    lease: float = Field(60, gt=1, description="Seconds a stage's lease lasts; renewed while the stage runs.")
+
+
+class RescueSettings(Section):
+    """What `postroom rescue` watches."""
+
+    tick: float = Field(1, gt=0, description="Seconds between looks.")
+    lost_after: float = Field(30, gt=0, description="Seconds until an enqueued job that nobody started counts as lost.")
+    max_queued: int = Field(1000, ge=1, description="Jobs put back to the queue at most ahead of the workers.")

@@ -1,0 +1,140 @@
+"""Settings: environment > systemd credentials > postroom.toml > defaults.
+
+A name in the environment is `POSTROOM_` and the path in the file with two underscores for each dot:
+`POSTROOM_SMTP_OUT__PASSWORD` is `[smtp_out] password`. A systemd credential has the same name without the prefix
+(`LoadCredential=smtp_out__password:/etc/...`).
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from config.engine import ModelSettings, RescueSettings, WorkerSettings
+from config.errors import ConfigError, Problem, problems_of
+from config.inbound import FolderListener, ImapAccount, SmtpListener, WebhookSource, WebListener
+from config.outbound import SmtpOut, WebhookEndpoint
+
+SHIPPED = Path(__file__).resolve().parent
+TEMPLATES = SHIPPED.parent / "templates"
+SYSTEM_FILE = Path("/etc/postroom/postroom.toml")
+
+
+def default_state_dir() -> Path:
+    """$STATE_DIRECTORY under systemd, else $XDG_STATE_HOME/postroom (~/.local/state/postroom)."""
+    if given := os.environ.get("STATE_DIRECTORY"):
+        return Path(given.split(":")[0])
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "postroom"
+
+
+class Settings(BaseSettings):
+    """Everything that may be set. docs/configuration.md is generated from this class."""
+
+    model_config = SettingsConfigDict(env_prefix="POSTROOM_", env_nested_delimiter="__", extra="forbid", frozen=True)
+    state_dir: Path = Field(
+        default_factory=default_state_dir, description="Folder of ledger, blobs and embedded parts."
+    )
+    ledger_url: str = Field(
+        "", description="SQLAlchemy URL; empty: SQLite (WAL) in state_dir. postgresql+psycopg://... for many hosts."
+    )
+    broker_url: str = Field(
+        "", description="Celery broker; empty: embedded Valkey under `postroom up`, redis://127.0.0.1:6379/0 otherwise."
+    )
+    routes_dir: Path = Field(SHIPPED / "routes", description="Folder of route files, read in order of name.")
+    templates_dir: Path = Field(TEMPLATES, description="Folder with reply/, webhook/ and prompts/.")
+    inline_limit: int = Field(65536, ge=0, description="Raw messages up to this many bytes live in the ledger row.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: JSON when not on a terminal.")
+    log_addresses: bool = Field(False, description="Write sender addresses into log lines.")
+    secret: SecretStr = Field(
+        SecretStr(""), description="Key for Message-ID tokens; empty: made once and kept in state_dir."
+    )
+
+    smtp: SmtpListener = SmtpListener()
+    web: WebListener = WebListener()
+    imap: dict[str, ImapAccount] = Field(default_factory=dict, description="Mailboxes by name.")
+    folder: dict[str, FolderListener] = Field(default_factory=dict, description="Drop folders by name.")
+    webhook: dict[str, WebhookSource] = Field(default_factory=dict, description="Webhook sources by name.")
+    smtp_out: SmtpOut = SmtpOut()
+    endpoint: dict[str, WebhookEndpoint] = Field(default_factory=dict, description="Webhook endpoints by name.")
+    model: ModelSettings = ModelSettings()
+    worker: WorkerSettings = WorkerSettings()
+    rescue: RescueSettings = RescueSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment first, then systemd credentials, then the file (passed as init values)."""
+        sources: list[PydanticBaseSettingsSource] = [env_settings]
+        if folder := os.environ.get("CREDENTIALS_DIRECTORY"):
+            sources.append(
+                NestedSecretsSettingsSource(
+                    file_secret_settings,
+                    secrets_dir=folder,
+                    secrets_nested_delimiter="__",
+                    secrets_prefix="",
+                )
+            )
+        return (*sources, init_settings)
+
+    @property
+    def ledger(self) -> str:
+        """The ledger's SQLAlchemy URL."""
+        return self.ledger_url or f"sqlite:///{self.state_dir / 'ledger.db'}"
+
+    @property
+    def broker(self) -> str:
+        """The broker's URL."""
+        return self.broker_url or "redis://127.0.0.1:6379/0"
+
+    @property
+    def blobs_dir(self) -> Path:
+        """Folder of the blob store."""
+        return self.state_dir / "blobs"
+
+
+def load(path: Path | None = None) -> Settings:
+    """Read the settings.
+
+    `path` is `--config`; without it $POSTROOM_CONFIG, then /etc/postroom/postroom.toml when it is there.
+    Raises ConfigError with one problem a line.
+    """
+    chosen = path or (Path(env) if (env := os.environ.get("POSTROOM_CONFIG")) else None)
+    if chosen is None and SYSTEM_FILE.is_file():
+        chosen = SYSTEM_FILE
+    text, values = _read(chosen) if chosen else ("", {})
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise ConfigError(problems_of(error, str(chosen or "environment"), text, Settings)) from None
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(
+            [Problem(str(path), None, "", f"cannot be read: {error.strerror}", "name an existing file with --config")]
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError([Problem(str(path), None, "", "is not UTF-8", "save it as UTF-8")]) from None
+    try:
+        return text, tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([Problem.of_toml(str(path), error)]) from None
