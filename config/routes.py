@@ -1,4 +1,4 @@
-"""Routes: what is done with which message. One file a route in routes/*.toml, read in order of name, first match wins."""
+"""Routes: what is done with which message. One file a route, read in order of name, first match wins."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jinja2
-from jsonpath_ng import parse as parse_json_path
 from jsonpath_ng.exceptions import JSONPathError
+from jsonpath_ng.parser import parse as parse_json_path
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from config.errors import ConfigError, Problem, line_of, problems_of
@@ -194,7 +194,7 @@ def _read_route(path: Path, templates: Path, endpoints: frozenset[str]) -> Route
 
 
 def _template_problems(route: Route, path: Path, text: str, templates: Path) -> list[Problem]:
-    used = [(("reply", "template"), route.reply.template)]
+    used: list[tuple[tuple[str, ...], str]] = [(("reply", "template"), route.reply.template)]
     used += [(("labels", name, "template"), label.template) for name, label in route.labels.items()]
     problems = []
     for key, name in used:

@@ -50,6 +50,15 @@ class Stage(StrEnum):
     DELIVER = "deliver"
 
 
+STATE_BEFORE = {
+    Stage.EXTRACT: State.RECEIVED,
+    Stage.CLASSIFY: State.CLASSIFYING,
+    Stage.REPLY: State.REPLYING,
+    Stage.DELIVER: State.DELIVERING,
+}
+"""The state of a job that waits for a worker to run the stage."""
+
+
 class Envelope(Noun):
     """Who sent a message, who receives it, and by which way it came (RFC 5321 section 2.3.1)."""
 
@@ -110,7 +119,10 @@ class Job(Noun):
     """Attempts of the current stage."""
     lease_token: int
     lease_owner: str
-    lease_until: int | None
+    lease_beat: int
+    """Counts the lease's renewals; a beat that stands still tells a dead or frozen worker."""
+    progress: dict[str, str | int] = Attribute(default_factory=dict)
+    """What the running stage is at: `phase`, `tokens`."""
     due_at: int | None
     received_at: int
     updated_at: int

@@ -1,0 +1,73 @@
+"""The one door in: dedupe, store, commit, and only then say so."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from config.settings import Settings
+from tasks import log
+from tasks.blobs import Blobs
+from tasks.ledger import Arrival, Ledger
+from tasks.ledger.arrivals import Arrivals
+from tasks.models import Envelope, Receipt
+
+
+class Intake:
+    """Accepts messages from every listener. Thread-safe; callers that come together share one fsync."""
+
+    def __init__(
+        self, ledger: Ledger, blobs: Blobs, inline_limit: int, nudge: Callable[[str], None] | None = None
+    ) -> None:
+        self.ledger = ledger
+        self._blobs = blobs
+        self._inline_limit = inline_limit
+        self._nudge = nudge
+        self._arrivals = Arrivals(ledger.database)
+
+    @classmethod
+    def open(cls, settings: Settings, nudge: Callable[[str], None] | None = None) -> Intake:
+        """Connect to the ledger. `nudge` is told each new job's id and must neither block nor raise.
+
+        Raises Unavailable when the ledger does not answer, Permanent when its schema is another version's.
+        """
+        return cls(Ledger.open(settings.ledger), Blobs(settings.blobs_dir), settings.inline_limit, nudge)
+
+    def accept(self, envelope: Envelope, raw: bytes) -> Receipt:
+        """Take a message over. When this returns, message and job are on disk.
+
+        Raises Unavailable when that cannot be made true: the sender has to try again.
+        """
+        return self._told(envelope, self._submit(envelope, raw).result())
+
+    async def accept_async(self, envelope: Envelope, raw: bytes) -> Receipt:
+        """`accept` for an event loop: it waits without blocking."""
+        if len(raw) > self._inline_limit:
+            future = await asyncio.to_thread(self._submit, envelope, raw)
+        else:
+            future = self._submit(envelope, raw)
+        return self._told(envelope, await asyncio.wrap_future(future))
+
+    def close(self) -> None:
+        """Commit what waits, then close the ledger."""
+        self._arrivals.close()
+        self.ledger.close()
+
+    def _submit(self, envelope: Envelope, raw: bytes) -> Future[Receipt]:
+        if len(raw) > self._inline_limit:
+            return self._arrivals.submit(Arrival(envelope, self._blobs.put(raw), len(raw), None))
+        return self._arrivals.submit(Arrival(envelope, hashlib.sha256(raw).hexdigest(), len(raw), raw))
+
+    def _told(self, envelope: Envelope, receipt: Receipt) -> Receipt:
+        log.accepted(envelope, receipt)
+        if self._nudge and not receipt.duplicate:
+            self._nudge(receipt.job_id)
+        return receipt
+
+
+def raw_of(ledger: Ledger, blobs: Blobs, job_id: str, sha256: str) -> bytes:
+    """The raw bytes of a job, from its row or the blob store. Raises Permanent when they are gone or damaged."""
+    raw = ledger.jobs.raw(job_id)
+    return raw if raw is not None else blobs.get(sha256)

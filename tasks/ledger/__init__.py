@@ -1,0 +1,38 @@
+"""The ledger: the only SQL of Postroom. It knows what is left to do, whatever the broker forgets."""
+
+from __future__ import annotations
+
+from tasks.ledger.arrivals import Arrival, Arrivals
+from tasks.ledger.backlog import Backlog
+from tasks.ledger.deliveries import Deliveries
+from tasks.ledger.engine import Database
+from tasks.ledger.jobs import Jobs, Open
+from tasks.ledger.leases import Held, Lease, Leases
+from tasks.ledger.rows import DeliveryState, Event
+
+__all__ = ["Arrival", "Arrivals", "DeliveryState", "Event", "Held", "Lease", "Ledger", "Open"]
+
+
+class Ledger:
+    """One database, seen from each side: `jobs`, `leases`, `deliveries`, `backlog`."""
+
+    def __init__(self, url: str) -> None:
+        self.database = Database(url)
+        self.jobs = Jobs(self.database)
+        self.leases = Leases(self.database)
+        self.deliveries = Deliveries(self.database)
+        self.backlog = Backlog(self.database)
+
+    @classmethod
+    def open(cls, url: str) -> Ledger:
+        """Connect, and make the schema when the database is new.
+
+        Raises Unavailable when it does not answer, Permanent when its schema is another version's.
+        """
+        ledger = cls(url)
+        ledger.database.check_schema()
+        return ledger
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.database.close()

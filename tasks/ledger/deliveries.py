@@ -1,0 +1,150 @@
+"""Deliveries and their attempts: the attempt's row is committed before the call, its outcome after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from tasks.clock import now_ms
+from tasks.errors import LeaseLost
+from tasks.ledger.engine import Database
+from tasks.ledger.leases import Lease
+from tasks.ledger.rows import DeliveryState, attempt_of, delivery_of
+from tasks.ledger.schema import attempts, deliveries, jobs
+from tasks.models import Attempt, Delivery, Outcome
+
+
+class Deliveries:
+    """What a job sends, and how often it was tried."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def plan(self, lease: Lease, planned: Sequence[Delivery]) -> None:
+        """Write what the job will send. One that was sent stays as it was sent. Raises LeaseLost."""
+        with self._database.write() as connection:
+            _fence(connection, lease)
+            unsent = (deliveries.c.job_id == lease.job_id) & (deliveries.c.state != "sent")
+            connection.execute(sa.delete(deliveries).where(unsent))
+            sent = set(
+                connection.execute(sa.select(deliveries.c.ordinal).where(deliveries.c.job_id == lease.job_id)).scalars()
+            )
+            rows = [
+                {"job_id": lease.job_id, "state": "pending", "attempts": 0, "reason": "", **delivery.model_dump()}
+                for delivery in planned
+                if delivery.ordinal not in sent
+            ]
+            if rows:
+                connection.execute(sa.insert(deliveries), rows)
+
+    def of(self, job_id: str) -> list[DeliveryState]:
+        """The job's deliveries in order."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                sa.select(deliveries).where(deliveries.c.job_id == job_id).order_by(deliveries.c.ordinal)
+            ).all()
+        return [delivery_of(row) for row in rows]
+
+    def attempts_of(self, job_id: str) -> list[Attempt]:
+        """All attempts of the job's deliveries, oldest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                sa.select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.id)
+            ).all()
+        return [attempt_of(row) for row in rows]
+
+    def begin(self, lease: Lease, ordinal: int, number: int) -> int:
+        """Commit the row of an attempt that is about to start; its id. Raises LeaseLost.
+
+        An attempt still open from a worker that died is marked in doubt: it may have reached the other side.
+        """
+        now = now_ms()
+        mine = (attempts.c.job_id == lease.job_id) & (attempts.c.delivery == ordinal)
+        with self._database.write() as connection:
+            _fence(connection, lease)
+            connection.execute(
+                sa.update(attempts)
+                .where(mine, attempts.c.outcome == "open")
+                .values(
+                    outcome="in-doubt",
+                    ended_at=now,
+                    detail="the worker died in this attempt; sent again under the same key",
+                )
+            )
+            return int(
+                connection.execute(
+                    sa.insert(attempts)
+                    .values(
+                        job_id=lease.job_id,
+                        delivery=ordinal,
+                        number=number,
+                        token=lease.token,
+                        started_at=now,
+                        outcome="open",
+                    )
+                    .returning(attempts.c.id)
+                ).scalar_one()
+            )
+
+    def sent(self, lease: Lease, ordinal: int, attempt: int, number: int, outcome: Outcome) -> None:
+        """The other side took it. Raises LeaseLost."""
+        now = now_ms()
+        with self._database.write() as connection:
+            _fence(connection, lease)
+            _end(connection, attempt, now, "sent", outcome.detail, outcome.code, outcome.response)
+            _move(connection, lease, ordinal, state="sent", attempts=number, due_at=None, reason="", sent_at=now)
+
+    def failed(
+        self, lease: Lease, ordinal: int, attempt: int, number: int, *, outcome: str, reason: str, due_at: int | None
+    ) -> None:
+        """It did not go out: wait until `due_at`, or for good when that is None. Raises LeaseLost."""
+        now = now_ms()
+        state = "failed" if due_at is None else "pending"
+        with self._database.write() as connection:
+            _fence(connection, lease)
+            _end(connection, attempt, now, outcome, reason, None, "")
+            _move(connection, lease, ordinal, state=state, attempts=number, due_at=due_at, reason=reason)
+
+    def reopen(self, job_id: str, *, resend: bool) -> None:
+        """Make failed deliveries (and with `resend` sent ones too) pending again."""
+        states = ["failed", "pending", "sent"] if resend else ["failed", "pending"]
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(deliveries)
+                .where(deliveries.c.job_id == job_id, deliveries.c.state.in_(states))
+                .values(state="pending", attempts=0, due_at=None, reason="")
+            )
+
+    def sent_to(self, target: str, since: int) -> list[int]:
+        """When mail went to `target` after `since` (milliseconds), for the cap on replies."""
+        with self._database.read() as connection:
+            found = connection.execute(
+                sa.select(deliveries.c.sent_at)
+                .where(deliveries.c.target == target, deliveries.c.sent_at >= since, deliveries.c.transport == "smtp")
+                .order_by(deliveries.c.sent_at)
+            )
+            return [int(at) for at in found.scalars()]
+
+
+def _fence(connection: sa.Connection, lease: Lease) -> None:
+    held = (jobs.c.id == lease.job_id) & (jobs.c.lease_token == lease.token) & (jobs.c.lease_owner == lease.owner)
+    query = sa.select(jobs.c.id).where(held).with_for_update()  # PostgreSQL: nobody moves the lease until we commit
+    if connection.execute(query).one_or_none() is None:
+        raise LeaseLost(f"{lease.stage.value} of job {lease.job_id} belongs to somebody else now")
+
+
+def _end(
+    connection: sa.Connection, attempt: int, now: int, outcome: str, detail: str, code: int | None, response: str
+) -> None:
+    connection.execute(
+        sa.update(attempts)
+        .where(attempts.c.id == attempt)
+        .values(ended_at=now, outcome=outcome, detail=detail, code=code, response=response)
+    )
+
+
+def _move(connection: sa.Connection, lease: Lease, ordinal: int, **values: object) -> None:
+    connection.execute(
+        sa.update(deliveries).where(deliveries.c.job_id == lease.job_id, deliveries.c.ordinal == ordinal).values(values)
+    )

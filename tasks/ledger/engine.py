@@ -1,0 +1,129 @@
+"""Connections: SQLite as WAL with synchronous=FULL, PostgreSQL as it comes; the schema by Alembic."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from tasks.errors import Permanent, Unavailable
+
+MIGRATIONS = Path(__file__).resolve().parent / "migrations"
+BUSY_MS = 15_000
+
+
+class Database:
+    """One engine. `read()` and `write()` give a connection inside a transaction."""
+
+    def __init__(self, url: str) -> None:
+        self.url = sa.make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        if self.is_sqlite and self.url.database:
+            _make_folder(Path(self.url.database).parent)
+        self.engine = sa.create_engine(self.url, pool_size=16, max_overflow=16, pool_pre_ping=not self.is_sqlite)
+        self._writer = self.engine.execution_options(postroom_begin="BEGIN IMMEDIATE")
+        if self.is_sqlite:
+            sa.event.listen(self.engine, "connect", _prepare_sqlite)
+            sa.event.listen(self.engine, "begin", _begin_sqlite)
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A transaction that only reads. Raises Unavailable when the ledger does not answer."""
+        with _ledger_errors(), self.engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A transaction that writes: on SQLite it takes the write lock at once. Raises Unavailable."""
+        with _ledger_errors(), self._writer.begin() as connection:
+            yield connection
+
+    def insert_ignoring(self, table: sa.Table) -> Any:
+        """`INSERT ... ON CONFLICT DO NOTHING` in this database's dialect."""
+        if self.is_sqlite:
+            from sqlalchemy.dialects.sqlite import insert as sqlite_insert  # noqa: PLC0415  # one of two dialects
+
+            return sqlite_insert(table).on_conflict_do_nothing()
+        from sqlalchemy.dialects.postgresql import insert as postgresql_insert  # noqa: PLC0415  # one of two dialects
+
+        return postgresql_insert(table).on_conflict_do_nothing()
+
+    def revision(self) -> str | None:
+        """The schema's revision in the database; None when there is none yet."""
+        with self.read() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+
+    def head(self) -> str | None:
+        """The schema's revision in the code."""
+        return ScriptDirectory.from_config(self._alembic()).get_current_head()
+
+    def migrate(self) -> None:
+        """Bring the schema to the code's revision; safe when several processes do it at once."""
+        with self._migration_lock():
+            if self.revision() != self.head():
+                command.upgrade(self._alembic(), "head")
+
+    def check_schema(self) -> None:
+        """Make a new database's schema; raise Permanent when an old or a newer one is found."""
+        found, wanted = self.revision(), self.head()
+        if found is None:
+            self.migrate()
+        elif found != wanted:
+            raise Permanent(f"the ledger has schema {found}, this version needs {wanted}; run `postroom migrate`")
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    def _alembic(self) -> Config:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["database"] = self
+        return config
+
+    @contextlib.contextmanager
+    def _migration_lock(self) -> Iterator[None]:
+        if not (self.is_sqlite and self.url.database):
+            yield  # PostgreSQL's DDL is transactional; env.py takes an advisory lock
+            return
+        with Path(f"{self.url.database}.migrating").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise Unavailable("ledger", f"cannot make {folder}: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise Unavailable("ledger", f"{folder} is not writable")
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # BEGIN is ours, so that it can be IMMEDIATE
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MS}", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(str(connection.get_execution_options().get("postroom_begin", "BEGIN")))
+
+
+@contextlib.contextmanager
+def _ledger_errors() -> Iterator[None]:
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+        raise Unavailable("ledger", f"the ledger does not answer: {getattr(error, 'orig', None) or error}") from error

@@ -1,0 +1,174 @@
+"""Asking about jobs, and an admin's moves: retry, cancel, approve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from tasks.clock import now_ms
+from tasks.errors import Permanent
+from tasks.ledger.engine import Database
+from tasks.ledger.rows import JOB_COLUMNS, Event, document_of, event_row, is_id, job_of
+from tasks.ledger.schema import documents, events, jobs, results
+from tasks.models import STATE_BEFORE, TERMINAL, Document, Job, Stage, State
+
+_COLUMNS = [jobs.c[name] for name in JOB_COLUMNS]
+
+
+@dataclass(frozen=True)
+class Open:
+    """A job that wants a worker."""
+
+    job_id: str
+    stage: Stage
+
+
+class Jobs:
+    """The jobs' rows."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, job_id: str) -> Job | None:
+        """The job with this id."""
+        with self._database.read() as connection:
+            row = connection.execute(sa.select(*_COLUMNS).where(jobs.c.id == job_id)).one_or_none()
+        return job_of(row) if row else None
+
+    def find(self, text: str) -> Job:
+        """The job with this id (its start or end is enough) or Message-ID. Raises Permanent when none or several."""
+        text = text.strip()
+        if is_id(text.lower()) and (job := self.get(text.lower())):
+            return job
+        lowered = text.lower().replace("%", "").replace("_", "")
+        wanted = (
+            jobs.c.message_id.in_([text, f"<{text}>"]) | jobs.c.id.like(f"{lowered}%") | jobs.c.id.like(f"%{lowered}")
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(*_COLUMNS).where(wanted).limit(3)).all()
+        if len(lowered) < 4 or not rows:
+            raise Permanent(f"no job {text!r}; `postroom jobs` lists them, four characters of an id are enough")
+        if len(rows) > 1:
+            raise Permanent(f"several jobs fit {text!r}: {', '.join(row.id for row in rows)}; write more of the id")
+        return job_of(rows[0])
+
+    def page(
+        self,
+        *,
+        states: Sequence[State] = (),
+        source: str = "",
+        label: str = "",
+        search: str = "",
+        before: str = "",
+        limit: int = 50,
+    ) -> list[Job]:
+        """Jobs, newest first. `before` is the id of the last one seen; `search`: in subject, sender, Message-ID."""
+        query = sa.select(*_COLUMNS).order_by(jobs.c.received_at.desc(), jobs.c.id.desc()).limit(limit)
+        if states:
+            query = query.where(jobs.c.state.in_([state.value for state in states]))
+        if source:
+            query = query.where(jobs.c.source == source)
+        if label:
+            query = query.where(jobs.c.label == label)
+        if search:
+            query = query.where(
+                sa.or_(
+                    *(
+                        column.icontains(search, autoescape=True)
+                        for column in (jobs.c.subject, jobs.c.sender, jobs.c.message_id)
+                    )
+                )
+            )
+        if before and (last := self.get(before)):
+            query = query.where(
+                sa.tuple_(jobs.c.received_at, jobs.c.id) < sa.tuple_(sa.literal(last.received_at), sa.literal(last.id))
+            )
+        with self._database.read() as connection:
+            return [job_of(row) for row in connection.execute(query)]
+
+    def counts(self) -> dict[str, int]:
+        """Jobs by state."""
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)).all()
+        return {row.state: row[1] for row in rows}
+
+    def raw(self, job_id: str) -> bytes | None:
+        """The raw bytes, when they live in the row."""
+        with self._database.read() as connection:
+            return connection.execute(sa.select(jobs.c.raw).where(jobs.c.id == job_id)).scalar_one_or_none()
+
+    def approved(self, job_id: str) -> bool:
+        """Whether a person has approved the job."""
+        with self._database.read() as connection:
+            return bool(connection.execute(sa.select(jobs.c.approved).where(jobs.c.id == job_id)).scalar_one_or_none())
+
+    def documents(self, job_id: str) -> list[Document]:
+        """The job's documents in order."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                sa.select(documents).where(documents.c.job_id == job_id).order_by(documents.c.ordinal)
+            ).all()
+        return [document_of(row) for row in rows]
+
+    def result(self, job_id: str, stage: Stage) -> dict[str, Any] | None:
+        """The value that `stage` wrote."""
+        query = sa.select(results.c.value).where(results.c.job_id == job_id, results.c.stage == stage.value)
+        with self._database.read() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
+    def events(self, job_id: str) -> list[Event]:
+        """The job's story, oldest first."""
+        columns = (events.c.at, events.c.event, events.c.stage, events.c.detail)
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(*columns).where(events.c.job_id == job_id).order_by(events.c.id)).all()
+        return [Event(at=row.at, event=row.event, stage=row.stage, detail=row.detail) for row in rows]
+
+    def retry(self, job_id: str, stage: Stage, *, why: str, approve: bool = False) -> bool:
+        """Put a job back before `stage`, whatever it did before; False when a worker holds it or it is not there."""
+        now = now_ms()
+        with self._database.write() as connection:
+            changed = connection.execute(
+                sa.update(jobs)
+                .where(jobs.c.id == job_id, jobs.c.lease_owner == "")
+                .values(
+                    stage=stage.value,
+                    state=STATE_BEFORE[stage].value,
+                    reason="",
+                    approved=int(approve),
+                    attempts=0,
+                    outages=0,
+                    lease_token=jobs.c.lease_token + 1,
+                    due_at=None,
+                    enqueued_at=None,
+                    updated_at=now,
+                )
+            ).rowcount
+            if changed:
+                event = "approved" if approve else "retry"
+                connection.execute(sa.insert(events).values(event_row(job_id, event, stage, {"why": why}, now)))
+        return bool(changed)
+
+    def cancel(self, job_id: str, *, why: str) -> bool:
+        """Stop a job for good; False when it has ended already. A worker that holds it may not write any more."""
+        values = {"stage": None, "state": State.CANCELLED.value, "reason": why}
+        now = now_ms()
+        ended = [state.value for state in TERMINAL]
+        with self._database.write() as connection:
+            changed = connection.execute(
+                sa.update(jobs)
+                .where(jobs.c.id == job_id, jobs.c.state.not_in(ended))
+                .values(
+                    lease_owner="",
+                    lease_token=jobs.c.lease_token + 1,
+                    due_at=None,
+                    progress={},
+                    updated_at=now,
+                    **values,
+                )
+            ).rowcount
+            if changed:
+                connection.execute(sa.insert(events).values(event_row(job_id, "cancelled", None, {"why": why}, now)))
+        return bool(changed)

@@ -1,0 +1,171 @@
+"""Claiming a stage and writing its value: every write carries the lease's fencing token.
+
+A lease has no end on a clock. Its holder counts a beat; the rescue takes it back when the beat stands still by the
+rescue's own monotonic clock, or when the holder's process is known to be gone. So a step of the wall clock can
+neither steal a lease nor leak one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from tasks.clock import now_ms
+from tasks.errors import LeaseLost
+from tasks.ledger.engine import Database
+from tasks.ledger.rows import event_row, job_of
+from tasks.ledger.schema import documents, events, jobs, results
+from tasks.models import RESTING, Document, Job, Stage, State
+
+_RESTING = [state.value for state in RESTING]
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to run one stage of one job. `token` grows by one with each claim of the job."""
+
+    job_id: str
+    stage: Stage
+    token: int
+    owner: str
+    started_at: int
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lease as the rescue sees it."""
+
+    job_id: str
+    token: int
+    owner: str
+    beat: int
+
+
+class Leases:
+    """Compare-and-set on the job's row; the row count decides."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def claim(self, job_id: str, stage: Stage, state: State, owner: str) -> tuple[Job, Lease] | None:
+        """Take the lease of `stage`, or None when it is taken, done, resting or not due yet.
+
+        The attempt is counted here, before the work starts, so that a job that kills its worker is counted too.
+        """
+        now = now_ms()
+        with self._database.write() as connection:
+            row = connection.execute(
+                sa.update(jobs)
+                .where(jobs.c.id == job_id, jobs.c.stage == stage.value, jobs.c.lease_owner == "")
+                .where(jobs.c.state.not_in(_RESTING), sa.or_(jobs.c.due_at.is_(None), jobs.c.due_at <= now))
+                .values(
+                    state=state.value,
+                    attempts=jobs.c.attempts + 1,
+                    lease_token=jobs.c.lease_token + 1,
+                    lease_owner=owner,
+                    lease_beat=0,
+                    due_at=None,
+                    progress={},
+                    updated_at=now,
+                )
+                .returning(jobs)
+            ).one_or_none()
+        if row is None:
+            return None
+        return job_of(row), Lease(job_id, stage, row.lease_token, owner, now)
+
+    def beat(self, held: Sequence[tuple[Lease, Mapping[str, str | int]]]) -> list[Lease]:
+        """Renew leases, with the progress of each stage. Returns those that are lost."""
+        lost = []
+        with self._database.write() as connection:
+            for lease, progress in held:
+                values: dict[str, Any] = {"lease_beat": jobs.c.lease_beat + 1}
+                if progress:
+                    values["progress"] = dict(progress)
+                if not connection.execute(_fenced(lease).values(values)).rowcount:
+                    lost.append(lease)
+        return lost
+
+    def finish(
+        self,
+        lease: Lease,
+        *,
+        value: dict[str, Any],
+        job: dict[str, Any],
+        event: str,
+        detail: dict[str, Any],
+        texts: Sequence[Document] | None = None,
+    ) -> None:
+        """Write a stage's value and the job's move in one transaction. Raises LeaseLost."""
+        now = now_ms()
+        with self._database.write() as connection:
+            self._release(connection, lease, now, attempts=0, outages=0, **job)
+            connection.execute(
+                sa.delete(results).where(results.c.job_id == lease.job_id, results.c.stage == lease.stage.value)
+            )
+            connection.execute(
+                sa.insert(results).values(
+                    job_id=lease.job_id,
+                    stage=lease.stage.value,
+                    value=value,
+                    token=lease.token,
+                    started_at=lease.started_at,
+                    ended_at=now,
+                )
+            )
+            if texts is not None:
+                _replace_documents(connection, lease.job_id, texts)
+            connection.execute(sa.insert(events).values(event_row(lease.job_id, event, lease.stage, detail, now)))
+
+    def stop(self, lease: Lease, *, job: dict[str, Any], event: str, detail: dict[str, Any]) -> None:
+        """Give the lease back without a value: the job waits, rests or has failed. Raises LeaseLost."""
+        now = now_ms()
+        with self._database.write() as connection:
+            self._release(connection, lease, now, **job)
+            connection.execute(sa.insert(events).values(event_row(lease.job_id, event, lease.stage, detail, now)))
+
+    def held(self) -> list[Held]:
+        """All leases that are out."""
+        columns = (jobs.c.id, jobs.c.lease_token, jobs.c.lease_owner, jobs.c.lease_beat)
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(*columns).where(jobs.c.lease_owner != "")).all()
+        return [Held(row.id, row.lease_token, row.lease_owner, row.lease_beat) for row in rows]
+
+    def take_back(self, held: Held, reason: str) -> bool:
+        """Free a lease whose holder is dead; False when it moved meanwhile."""
+        now = now_ms()
+        with self._database.write() as connection:
+            row = connection.execute(
+                sa.update(jobs)
+                .where(jobs.c.id == held.job_id, jobs.c.lease_token == held.token)
+                .where(jobs.c.lease_owner == held.owner, jobs.c.lease_beat == held.beat)
+                .values(lease_owner="", lease_token=jobs.c.lease_token + 1, enqueued_at=None, updated_at=now)
+                .returning(jobs.c.stage)
+            ).one_or_none()
+            if row is None:
+                return False
+            detail = {"owner": held.owner, "reason": reason}
+            stage = Stage(row.stage) if row.stage else None
+            connection.execute(sa.insert(events).values(event_row(held.job_id, "lease taken back", stage, detail, now)))
+        return True
+
+    @staticmethod
+    def _release(connection: sa.Connection, lease: Lease, now: int, **values: Any) -> None:
+        values = {"lease_owner": "", "progress": {}, "enqueued_at": None, "updated_at": now, **values}
+        if not connection.execute(_fenced(lease).values(values)).rowcount:
+            raise LeaseLost(f"{lease.stage.value} of job {lease.job_id} belongs to somebody else now")
+
+
+def _fenced(lease: Lease) -> sa.Update:
+    return sa.update(jobs).where(
+        jobs.c.id == lease.job_id, jobs.c.lease_token == lease.token, jobs.c.lease_owner == lease.owner
+    )
+
+
+def _replace_documents(connection: sa.Connection, job_id: str, texts: Sequence[Document]) -> None:
+    connection.execute(sa.delete(documents).where(documents.c.job_id == job_id))
+    if texts:
+        connection.execute(sa.insert(documents), [{"job_id": job_id, **document.model_dump()} for document in texts])

@@ -1,0 +1,156 @@
+"""The ledger's tables. Times are milliseconds since the epoch; nothing here that PostgreSQL cannot do."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
+)
+_row_id = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts by itself only with INTEGER
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(26), primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("stage", Text),
+    Column("route", Text),
+    Column("sender", Text, nullable=False, default=""),
+    Column("recipients", JSON, nullable=False),
+    Column("subject", Text, nullable=False, default=""),
+    Column("message_id", Text, nullable=False, default=""),
+    Column("content_type", Text, nullable=False),
+    Column("name", Text, nullable=False, default=""),
+    Column("headers", JSON, nullable=False),
+    Column("raw_sha256", String(64), nullable=False),
+    Column("raw_size", BigInteger, nullable=False),
+    Column("raw", LargeBinary),  # null: in the blob store
+    Column("label", Text),
+    Column("confidence", Float),
+    Column("reason", Text, nullable=False, default=""),
+    Column("approved", Integer, nullable=False, default=0),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("outages", Integer, nullable=False, default=0),
+    Column("lease_token", Integer, nullable=False, default=0),
+    Column("lease_owner", Text, nullable=False, default=""),
+    Column("lease_beat", Integer, nullable=False, default=0),
+    Column("progress", JSON, nullable=False),
+    Column("due_at", BigInteger),
+    Column("enqueued_at", BigInteger),
+    Column("received_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint("source", "key"),
+    Index(None, "received_at"),
+    Index(None, "state", "received_at"),
+    Index(None, "message_id", sqlite_where=text("message_id <> ''"), postgresql_where=text("message_id <> ''")),
+    # what the rescue looks at: open jobs only, so that its cost does not grow with the archive
+    Index(
+        "ix_jobs_open",
+        "due_at",
+        "received_at",
+        sqlite_where=text("stage IS NOT NULL"),
+        postgresql_where=text("stage IS NOT NULL"),
+    ),
+    Index(
+        "ix_jobs_leased",
+        "lease_owner",
+        sqlite_where=text("lease_owner <> ''"),
+        postgresql_where=text("lease_owner <> ''"),
+    ),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("ordinal", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("pages", Integer, nullable=False),
+    Column("language", Text, nullable=False),
+    Column("parent", Text, nullable=False),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("stage", Text, primary_key=True),
+    Column("value", JSON, nullable=False),
+    Column("token", Integer, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger, nullable=False),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("ordinal", Integer, primary_key=True),
+    Column("transport", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("headers", JSON, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False),  # pending, sent, failed
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("due_at", BigInteger),
+    Column("reason", Text, nullable=False, default=""),
+    Column("sent_at", BigInteger),
+    Index(None, "target", "sent_at"),
+    Index(None, "key"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", _row_id, primary_key=True, autoincrement=True),
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("delivery", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("token", Integer, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("outcome", Text, nullable=False),
+    Column("code", Integer),
+    Column("detail", Text, nullable=False, default=""),
+    Column("response", Text, nullable=False, default=""),
+    Index(None, "job_id", "delivery"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", _row_id, primary_key=True, autoincrement=True),
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("stage", Text, nullable=False, default=""),
+    Column("detail", JSON, nullable=False),
+    Index(None, "job_id"),
+)

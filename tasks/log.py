@@ -1,0 +1,145 @@
+"""One function per event worth a log line; one wide line an event. No bodies, no secrets, no addresses unless set."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from config.settings import Settings
+from tasks.models import Envelope, Job, Receipt, Stage
+
+_log = structlog.get_logger("postroom")
+_ADDRESSES = ("sender", "recipient", "target")
+_state = {"addresses": False}
+
+
+def configure(settings: Settings, process: str) -> None:
+    """Send structlog and the standard library's records to stderr: JSON, or columns on a terminal."""
+    _state["addresses"] = settings.log_addresses
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _hide_addresses,
+    ]
+    renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[*shared, structlog.processors.format_exc_info, renderer] if not console else [*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(process=process)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(level, logging.WARNING))
+
+
+def _hide_addresses(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if not _state["addresses"]:
+        for name in _ADDRESSES:
+            if isinstance(value := event.get(name), str) and "@" in value:
+                event[name] = "..." + value[value.rindex("@") :]
+    return event
+
+
+def accepted(envelope: Envelope, receipt: Receipt) -> None:
+    """A message is on disk, or was there already."""
+    _log.info(
+        "accepted",
+        job=receipt.job_id,
+        source=envelope.source,
+        kind=envelope.kind.value,
+        sender=envelope.sender,
+        duplicate=receipt.duplicate,
+        **({"conflict": True} if receipt.conflict else {}),
+    )
+
+
+def stage_done(job: Job, stage: Stage, seconds: float, **facts: Any) -> None:
+    """A stage wrote its value."""
+    _log.info("stage done", job=job.id, stage=stage.value, seconds=round(seconds, 3), attempt=job.attempts, **facts)
+
+
+def stage_waits(job: Job, stage: Stage, reason: str, wait: float, *, outage: bool) -> None:
+    """A stage is tried again later."""
+    event = "dependency unavailable" if outage else "stage waits"
+    _log.warning(event, job=job.id, stage=stage.value, reason=reason, seconds=round(wait, 1), attempt=job.attempts)
+
+
+def stage_failed(job: Job, stage: Stage, reason: str, **facts: Any) -> None:
+    """The job is a dead letter now."""
+    _log.error("job failed", job=job.id, stage=stage.value, reason=reason, attempt=job.attempts, **facts)
+
+
+def needs_review(job: Job, stage: Stage, reason: str) -> None:
+    """A person has to decide."""
+    _log.warning("job rests in review", job=job.id, stage=stage.value, reason=reason)
+
+
+def bug(job: Job, stage: Stage, error: BaseException) -> None:
+    """Something that Postroom did not expect; it is tried again, and the traceback tells why."""
+    _log.error("unexpected error", job=job.id, stage=stage.value, exc_info=error)
+
+
+def lease_lost(job_id: str, stage: Stage) -> None:
+    """A worker that was too late; what it did is not written."""
+    _log.warning("lease lost", job=job_id, stage=stage.value)
+
+
+def lease_taken_back(job_id: str, owner: str, reason: str) -> None:
+    """The rescue freed the lease of a dead or frozen worker."""
+    _log.warning("lease taken back", job=job_id, owner=owner, reason=reason)
+
+
+def delivery(job: Job, transport: str, target: str, outcome: str, detail: str, number: int, key: str) -> None:
+    """One attempt to deliver, whole."""
+    line = _log.info if outcome == "sent" else _log.warning
+    line(
+        "delivery",
+        job=job.id,
+        transport=transport,
+        target=target,
+        outcome=outcome,
+        detail=detail,
+        attempt=number,
+        key=key,
+    )
+
+
+def enqueued(number: int, why: str) -> None:
+    """Jobs were published to the broker again."""
+    _log.info("enqueued", jobs=number, why=why)
+
+
+def broker_down(reason: str) -> None:
+    """The broker does not answer; jobs wait in the ledger."""
+    _log.warning("broker unavailable", reason=reason)
+
+
+def broker_up() -> None:
+    """The broker answers again."""
+    _log.info("broker available")
+
+
+def ready(what: str) -> None:
+    """A listener or worker is at work."""
+    _log.info("ready", what=what)
+
+
+def stopped(what: str) -> None:
+    """A process ends because it was told to."""
+    _log.info("stopped", what=what)
