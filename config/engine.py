@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from urllib.parse import urlsplit
+
 from pydantic import Field
 
 from config.inbound import Section
+
+OLLAMA_PORT = 11434
 
 
 class ModelSettings(Section):
@@ -21,6 +26,14 @@ class ModelSettings(Section):
     read_timeout: float = Field(300, gt=0, description="Seconds of silence between two pieces of an answer.")
     call_timeout: float = Field(900, gt=0, description="Seconds that one call may take in all.")
     min_confidence: float = Field(0.5, ge=0, le=1, description="Below it a job rests in review.")
+
+    def address(self) -> str:
+        """Ollama's base URL: `host`, else OLLAMA_HOST, else its usual port on loopback."""
+        given = self.host or os.environ.get("OLLAMA_HOST") or "127.0.0.1"
+        url = urlsplit(given if "//" in given else f"http://{given}")
+        host = url.hostname or "127.0.0.1"
+        shown = f"[{host}]" if ":" in host else host
+        return f"{url.scheme}://{shown}:{url.port or (443 if url.scheme == 'https' else OLLAMA_PORT)}"
 
 
 class WorkerSettings(Section):

@@ -10,7 +10,7 @@ from jsonpath_ng.exceptions import JSONPathError
 from jsonpath_ng.parser import parse as parse_json_path
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
 
-from config.signing import PRIVATE, HmacOptions, MtlsOptions, SchemeName, decode_key, field_name
+from config.signing import PRIVATE, SECRET, HmacOptions, MtlsOptions, SchemeName, decode_key, field_name
 
 
 class Section(BaseModel):
@@ -133,7 +133,7 @@ class FolderListener(Section):
     sender: str = Field("", description="Address that replies go to; empty: no mail reply.")
     ignore: tuple[str, ...] = Field(
         ("*.tmp", "*.temp", "*.part", "*.partial", "*.filepart", "*.crdownload", "*.download", "*.swp", "*~", "~$*"),
-        description="Shell patterns of names that are still being written; names that start with a dot are always left.",
+        description="Shell patterns of names still being written; names that start with a dot are left anyway.",
     )
 
 
@@ -199,7 +199,8 @@ class WebhookSource(Section):
         values = [secret.get_secret_value() for secret in self.secrets]
         if not all(value.strip() for value in values):
             raise ValueError("an entry of `secrets` is empty; anybody could sign with it, take it out")
-        if self.scheme == "standard" and any(decode_key(value).kind == PRIVATE for value in values):
+        encoded = [v for v in values if self.scheme == "standard" or (self.scheme == "gitlab" and v[:6] == SECRET)]
+        if any(decode_key(value).kind == PRIVATE for value in encoded):
             raise ValueError("whsk_ is the sender's private key; write its public half, whpk_...")
         if self.scheme == "basic" and not all(":" in value for value in values):
             raise ValueError('basic needs user and password; write secrets = ["user:password"]')

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from config.inbound import Port, Section
-from config.signing import PUBLIC, decode_key, field_name, is_loopback
+from config.inbound import Port, Section, is_loopback
+from config.signing import PUBLIC, decode_key, field_name
 
 OUR_HEADERS = frozenset(
     {"host", "content-length", "content-type", "transfer-encoding", "connection", "idempotency-key", "user-agent", "te"}

@@ -24,7 +24,7 @@ class Intake:
         self.ledger = ledger
         self._blobs = blobs
         self._inline_limit = inline_limit
-        self._nudge = nudge
+        self.nudge = nudge
         self._arrivals = Arrivals(ledger.database)
 
     @classmethod
@@ -62,8 +62,8 @@ class Intake:
 
     def _told(self, envelope: Envelope, receipt: Receipt) -> Receipt:
         log.accepted(envelope, receipt)
-        if self._nudge and not receipt.duplicate:
-            self._nudge(receipt.job_id)
+        if self.nudge and not receipt.duplicate:
+            self.nudge(receipt.job_id)
         return receipt
 
 

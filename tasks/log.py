@@ -143,3 +143,23 @@ def ready(what: str) -> None:
 def stopped(what: str) -> None:
     """A process ends because it was told to."""
     _log.info("stopped", what=what)
+
+
+def ledger_down(job_id: str, stage: Stage, reason: str) -> None:
+    """A stage could not reach the ledger; its job is found again by the rescue."""
+    _log.error("ledger unavailable", job=job_id, stage=stage.value, reason=reason)
+
+
+def rescue_waits(reason: str) -> None:
+    """The rescue cannot reach the ledger; it looks again at the next tick."""
+    _log.error("rescue waits for the ledger", reason=reason)
+
+
+def process_ended(name: str, status: int, wait: float) -> None:
+    """A process of `postroom up` ended by itself and is started again."""
+    _log.error("process ended", name=name, status=status, again_in_seconds=wait)
+
+
+def process_refused(name: str) -> None:
+    """A process refused its configuration; everything stops."""
+    _log.error("bad configuration", name=name)

@@ -164,6 +164,8 @@ class MailFacts(Noun):
     in_reply_to: str = ""
     references: tuple[str, ...] = ()
     date: str = ""
+    headers: dict[str, tuple[str, ...]] = Attribute(default_factory=dict)
+    """The other header fields that the rules on automatic replies look at, by lower-case name."""
     no_reply_because: str = ""
     """Why an automatic responder must not answer (RFC 3834, tasks/loops.py); empty when it may."""
 

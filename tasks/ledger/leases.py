@@ -127,6 +127,12 @@ class Leases:
             self._release(connection, lease, now, **job)
             connection.execute(sa.insert(events).values(event_row(lease.job_id, event, lease.stage, detail, now)))
 
+    def outages(self, lease: Lease) -> int:
+        """How often in a row the stage has waited for a dependency."""
+        with self._database.read() as connection:
+            query = sa.select(jobs.c.outages).where(jobs.c.id == lease.job_id)
+            return int(connection.execute(query).scalar_one_or_none() or 0)
+
     def held(self) -> list[Held]:
         """All leases that are out."""
         columns = (jobs.c.id, jobs.c.lease_token, jobs.c.lease_owner, jobs.c.lease_beat)

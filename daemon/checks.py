@@ -1,0 +1,163 @@
+"""`postroom check`: configuration, templates, and every dependency reachable."""
+
+from __future__ import annotations
+
+import imaplib
+import smtplib
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx
+
+from config.inbound import ImapAccount
+from config.outbound import SmtpOut, WebhookEndpoint
+from config.settings import Settings
+from tasks.app import BROKER_ERRORS, make_app, ping
+from tasks.errors import Permanent, PostroomError
+from tasks.ledger import Ledger
+
+SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, whether it is well, and what to do when it is not."""
+
+    what: str
+    state: str
+    """`ok`, `warning` or `failed`."""
+    detail: str
+    instead: str = ""
+
+
+def dependencies(settings: Settings) -> Iterator[Finding]:
+    """Look at each dependency in turn; a finding each."""
+    yield _look("ledger", lambda: _ledger(settings), "check [ledger_url] or the rights on state_dir")
+    yield _broker(settings)
+    yield from _model(settings)
+    out = settings.smtp_out
+    yield _look(
+        f"smtp_out {out.host}:{out.port}",
+        lambda: smtp_answers(out),
+        "start it, or set [smtp_out] host and port to the server that takes our replies",
+    )
+    for name, account in settings.imap.items():
+        yield _look(
+            f"imap.{name} {account.host}:{account.port}",
+            lambda account=account: imap_answers(account),  # type: ignore[misc]  # mypy cannot type a default in a lambda
+            f"mend [imap.{name}] host, port, security, user or password",
+        )
+    for name, endpoint in settings.endpoint.items():
+        yield _look(
+            f"endpoint.{name} {urlsplit(endpoint.url).hostname}",
+            lambda endpoint=endpoint: endpoint_answers(endpoint),  # type: ignore[misc]  # as above
+            f"start it, or mend [endpoint.{name}] url",
+        )
+    for name, source in settings.webhook.items():
+        if source.scheme == "none":
+            yield Finding(f"webhook.{name}", "warning", "takes requests from anybody", "set scheme and secrets")
+
+
+def _look(what: str, look: Callable[[], str], instead: str) -> Finding:
+    try:
+        return Finding(what, "ok", look())
+    except PostroomError as error:
+        return Finding(what, "failed", error.reason, instead)
+    except (OSError, smtplib.SMTPException, imaplib.IMAP4.error, httpx.HTTPError) as error:
+        return Finding(what, "failed", _words(error), instead)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "refuses the connection: nothing listens there"
+    if isinstance(error, TimeoutError):
+        return f"does not answer within {SECONDS:g} s"
+    if isinstance(error, socket.gaierror):
+        return "its name cannot be resolved"
+    return f"{type(error).__name__}: {error}"
+
+
+def _ledger(settings: Settings) -> str:
+    ledger = Ledger.open(settings.ledger)
+    try:
+        number, _ = ledger.backlog.waiting()
+        return f"{ledger.database.url.get_backend_name()}, {number} open jobs"
+    finally:
+        ledger.close()
+
+
+def _broker(settings: Settings) -> Finding:
+    if not settings.broker_url:
+        return Finding("broker", "ok", "none configured: `postroom up` starts an embedded Valkey")
+    instead = "start Redis or Valkey, or mend broker_url; without it messages are accepted and wait in the ledger"
+    try:
+        ping(make_app(settings))
+    except BROKER_ERRORS as error:
+        return Finding("broker", "failed", f"{settings.broker_url.rpartition('@')[2]}: {error}", instead)
+    return Finding("broker", "ok", settings.broker_url.rpartition("@")[2])
+
+
+def _model(settings: Settings) -> Iterator[Finding]:
+    host = settings.model.address()
+    try:
+        names = {
+            item["name"] for item in httpx.get(f"{host}/api/tags", timeout=SECONDS, trust_env=False).json()["models"]
+        }
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        if settings.model.host:
+            yield Finding("model", "failed", f"{host}: {_words(error)}", "start Ollama there, or mend [model] host")
+        else:
+            yield Finding("model", "ok", "no Ollama configured or running: `postroom up` starts the embedded server")
+        return
+    wanted = settings.model.name
+    if wanted in names or f"{wanted}:latest" in names:
+        yield Finding("model", "ok", f"{wanted} at {host}")
+    else:
+        have = ", ".join(sorted(names)) or "none"
+        yield Finding(
+            "model", "failed", f"{host} has no model {wanted!r}", f"run `ollama pull {wanted}`, or use one of: {have}"
+        )
+
+
+def smtp_answers(out: SmtpOut) -> str:
+    """Greeting, EHLO, TLS and login as a delivery would; raises what smtplib raises."""
+    kind = smtplib.SMTP_SSL if out.security == "tls" else smtplib.SMTP
+    with kind(out.host, out.port, local_hostname=out.helo, timeout=SECONDS) as client:
+        if out.security == "starttls":
+            client.starttls(context=ssl.create_default_context())
+        client.ehlo_or_helo_if_needed()
+        if out.user:
+            client.login(out.user, out.password.get_secret_value())
+        return f"answers, {out.security if out.security != 'none' else 'no TLS'}"
+
+
+def imap_answers(account: ImapAccount) -> str:
+    """Login and SELECT; raises what imaplib raises."""
+    context = ssl.create_default_context()
+    client = (
+        imaplib.IMAP4_SSL(account.host, account.port, ssl_context=context, timeout=SECONDS)
+        if account.security == "tls"
+        else imaplib.IMAP4(account.host, account.port, timeout=SECONDS)
+    )
+    try:
+        if account.security == "starttls":
+            client.starttls(context)
+        client.login(account.user, account.password.get_secret_value())
+        status, data = client.select(f'"{account.folder}"', readonly=True)
+        if status != "OK":
+            raise Permanent(f"folder {account.folder!r} cannot be opened")
+        number = (data[0] or b"0").decode() if data else "0"
+        return f"{account.folder} has {number} messages"
+    finally:
+        client.shutdown()
+
+
+def endpoint_answers(endpoint: WebhookEndpoint) -> str:
+    """A TCP connection is enough: a request would be an effect."""
+    parts = urlsplit(endpoint.url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    with socket.create_connection((parts.hostname or "", port), timeout=SECONDS):
+        return f"port {port} is open"

@@ -1,0 +1,311 @@
+"""`postroom`: one subcommand per process, one per question that an admin asks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from config.errors import ConfigError
+from config.routes import load_routes
+from config.settings import Settings, load
+from daemon import checks, show, tryout
+from tasks import log
+from tasks.errors import Permanent, PostroomError
+from tasks.ledger import Ledger
+from tasks.models import Envelope, Job, Stage, State
+from tasks.story import story, summary
+
+BAD_CONFIG = 2
+cli = typer.Typer(
+    name="postroom",
+    help="Reads what arrives at an inbox or webhook address, works out with a local model what it is, and answers it.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+_chosen: dict[str, Path | None] = {"config": None}
+
+JobArgument = Annotated[
+    str, typer.Argument(metavar="JOB", help="Job id (four characters of its start or end are enough) or Message-ID.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text for a person.")]
+
+
+@cli.callback()
+def main_options(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", "-c", help="Configuration file.  [default: $POSTROOM_CONFIG, then /etc/postroom/postroom.toml]"
+        ),
+    ] = None,
+) -> None:
+    """Exit status: 0 well, 1 something failed or cannot be reached, 2 the configuration or the command line is wrong."""
+    _chosen["config"] = config
+
+
+@cli.command(rich_help_panel="Processes")
+def up() -> None:
+    """Run everything in the foreground; Ctrl-C stops it.
+
+    Where no address is configured, an embedded Valkey and an embedded model server are started. A process that ends
+    is started again. Under systemd use the units instead.
+    """
+    from daemon import up as supervisor
+
+    settings = _settings("up")
+    raise typer.Exit(supervisor.run(settings, _chosen["config"]))
+
+
+@cli.command(rich_help_panel="Processes")
+def smtp() -> None:
+    """Take mail by SMTP and LMTP ([smtp])."""
+    from daemon.listeners import smtp as listener
+
+    _listen("smtp", listener.run)
+
+
+@cli.command(rich_help_panel="Processes")
+def imap() -> None:
+    """Watch mailboxes ([imap.NAME])."""
+    from daemon.listeners import imap as listener
+
+    _listen("imap", listener.run)
+
+
+@cli.command(rich_help_panel="Processes")
+def folder() -> None:
+    """Watch drop folders ([folder.NAME])."""
+    from daemon.listeners import folder as listener
+
+    _listen("folder", listener.run)
+
+
+@cli.command(rich_help_panel="Processes")
+def web() -> None:
+    """Serve webhooks, health and jobs over HTTP ([web])."""
+    from daemon.web import app
+
+    _listen("web", app.serve)
+
+
+@cli.command(rich_help_panel="Processes")
+def worker(
+    queues: Annotated[
+        str, typer.Option(help="Queues to serve, with commas: extract, model, deliver.")
+    ] = "extract,model,deliver",
+    concurrency: Annotated[
+        int, typer.Option(min=0, help="Jobs at once; 0: the sum of what [worker] says for the queues.")
+    ] = 0,
+) -> None:
+    """Run the stages of jobs."""
+    from daemon.process import ready
+    from tasks.app import run_worker
+    from tasks.pipeline import QUEUES
+
+    settings = _settings("worker")
+    names = [name.strip() for name in queues.split(",") if name.strip()]
+    if unknown := sorted(set(names) - set(QUEUES)):
+        raise typer.BadParameter(f"no queue {unknown[0]!r}; known: {', '.join(QUEUES)}", param_hint="--queues")
+    number = concurrency or sum(getattr(settings.worker, f"{name}_concurrency") for name in names)
+    told = f"worker for {', '.join(names)}, {number} at once"
+    raise typer.Exit(run_worker(settings, names, number, lambda: ready(told)))
+
+
+@cli.command(rich_help_panel="Processes")
+def rescue() -> None:
+    """Put back to work what is due, lost or stuck. May run in several places at once."""
+    from daemon import rescue as process
+    from daemon.process import ready, stop_on_signals
+
+    settings = _settings("rescue")
+    process.run(settings, stop_on_signals(), ready)
+
+
+@cli.command(rich_help_panel="Questions")
+def check() -> None:
+    """Look at configuration, routes, templates and every dependency.
+
+    Exit status 0: all is well. 1: something cannot be reached. 2: the configuration is wrong.
+    """
+    settings = _settings("check")
+    console = _console()
+    routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
+    source = _chosen["config"] or "environment and defaults"
+    console.print(f"[green]ok      [/]configuration: {source}", highlight=False, soft_wrap=True)
+    names = ", ".join(route.name for route in routes)
+    console.print(f"[green]ok      [/]routes: {names} ({settings.routes_dir})", highlight=False, soft_wrap=True)
+    raise typer.Exit(0 if show.findings(console, checks.dependencies(settings)) else 1)
+
+
+@cli.command(name="try", rich_help_panel="Questions")
+def try_out(
+    file: Annotated[Path, typer.Argument(help="A mail (.eml), an event (.json) or any document.")],
+) -> None:
+    """Take a file through the whole trip without storing or sending anything, and print what would be sent."""
+    settings = _settings("try")
+    console = _console()
+    with console.status("reading") as status:
+        made = tryout.run(settings, file, lambda now: status.update(f"{now.phase}, {now.tokens} tokens"))
+    show.trip(console, made)
+
+
+@cli.command(rich_help_panel="Questions")
+def jobs(
+    state: Annotated[list[State] | None, typer.Option(help="Only jobs in this state; may be repeated.")] = None,
+    source: Annotated[str, typer.Option(help="Only this way in, such as smtp or webhook:shop.")] = "",
+    label: Annotated[str, typer.Option(help="Only this label.")] = "",
+    search: Annotated[str, typer.Option(help="Text in subject, sender or Message-ID.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="Lines at most.")] = 30,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, newest first."""
+    with _ledger() as ledger:
+        found = ledger.jobs.page(states=state or [], source=source, label=label, search=search, limit=limit)
+        if as_json:
+            _print_json([summary(job) for job in found])
+        else:
+            show.jobs_table(_console(), found, ledger.jobs.counts())
+
+
+@cli.command(name="show", rich_help_panel="Questions")
+def show_job(job: JobArgument, as_json: AsJson = False) -> None:
+    """Tell one job's whole story: what came, how it was read, judged, answered and delivered, and why it rests."""
+    with _ledger() as ledger:
+        told = story(ledger, ledger.jobs.find(job))
+        if as_json:
+            _print_json(told)
+        else:
+            show.story(_console(), told)
+
+
+@cli.command(rich_help_panel="Actions")
+def retry(
+    job: JobArgument,
+    stage: Annotated[
+        Stage | None, typer.Option("--from", help="Run again from here.  [default: where it stopped]")
+    ] = None,
+    resend: Annotated[
+        bool, typer.Option("--resend", help="Send again what was sent already, under the same key.")
+    ] = False,
+) -> None:
+    """Run a job again with today's routes. What was sent is not sent again unless you say --resend."""
+    with _ledger() as ledger:
+        found = ledger.jobs.find(job)
+        begin = stage or found.stage or Stage.DELIVER
+        _moved(
+            ledger.jobs.retry(found.id, begin, why="an admin asked for it"), found, "a worker holds it; try again later"
+        )
+        ledger.deliveries.reopen(found.id, resend=resend)
+        print(f"{found.id} runs again from {begin.value}")
+
+
+@cli.command(rich_help_panel="Actions")
+def approve(job: JobArgument) -> None:
+    """Let a job that rests in review go on as it is."""
+    with _ledger() as ledger:
+        found = ledger.jobs.find(job)
+        if found.state is not State.REVIEW:
+            raise Permanent(f"{found.id} is {found.state.value}, not in review")
+        begin = found.stage or Stage.REPLY
+        _moved(ledger.jobs.retry(found.id, begin, why="a person approved it", approve=True), found, "a worker holds it")
+        print(f"{found.id} goes on with {begin.value}")
+
+
+@cli.command(rich_help_panel="Actions")
+def cancel(job: JobArgument) -> None:
+    """Stop a job for good. What was sent stays sent."""
+    with _ledger() as ledger:
+        found = ledger.jobs.find(job)
+        _moved(ledger.jobs.cancel(found.id, why="an admin cancelled it"), found, f"it is {found.state.value}")
+        print(f"{found.id} is cancelled")
+
+
+@cli.command(rich_help_panel="Actions")
+def submit(
+    file: Annotated[Path, typer.Argument(help="A mail (.eml), an event (.json) or any document.")],
+    sender: Annotated[str, typer.Option(help="Address that the reply goes to.")] = "",
+) -> None:
+    """Hand in a file as if it had arrived. The same file again is the same job."""
+    from daemon.process import open_intake
+
+    settings = _settings("submit", quiet=True)
+    kind, content_type = tryout.kind_of(file)
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        raise Permanent(f"{file} cannot be read: {error.strerror}") from None
+    key = f"{file.name}:{tryout.digest(raw)}"
+    envelope = Envelope(source="cli", kind=kind, key=key, sender=sender, content_type=content_type, name=file.name)
+    with open_intake(settings) as intake:
+        receipt = intake.accept(envelope, raw)
+    print(f"{receipt.job_id}{' (it was accepted before)' if receipt.duplicate else ''}")
+
+
+@cli.command(rich_help_panel="Actions")
+def migrate() -> None:
+    """Bring the ledger's schema to this version. Make a copy of the ledger first."""
+    ledger = Ledger(_settings("migrate", quiet=True).ledger)
+    ledger.database.migrate()
+    print(f"the ledger has schema {ledger.database.revision()}")
+    ledger.close()
+
+
+def _settings(process: str, *, quiet: bool = False) -> Settings:
+    settings = load(_chosen["config"])
+    log.configure(settings.model_copy(update={"log_level": "error"}) if quiet else settings, process)
+    return settings
+
+
+@contextlib.contextmanager
+def _ledger() -> Iterator[Ledger]:
+    ledger = Ledger.open(_settings("cli", quiet=True).ledger)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def _listen(name: str, run: Callable[..., None]) -> None:
+    from daemon.process import ready, run_listener
+
+    settings = _settings(name)
+    run_listener(settings, name, lambda settings, intake, stop: run(settings, intake, stop, ready=ready))
+
+
+def _moved(changed: bool, job: Job, why_not: str) -> None:
+    if not changed:
+        raise Permanent(f"{job.id} was not changed: {why_not}")
+
+
+def _console() -> Console:
+    return Console(soft_wrap=not sys.stdout.isatty())
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def main() -> None:
+    """The entry point: errors of ours are one line each, tracebacks are for bugs."""
+    try:
+        cli()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(BAD_CONFIG) from None
+    except PostroomError as error:
+        print(f"postroom: {error.reason}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

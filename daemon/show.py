@@ -1,0 +1,142 @@
+"""How jobs look on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from daemon.checks import Finding
+from daemon.tryout import Trip
+from tasks.clock import iso
+from tasks.models import Classification, Job
+
+COLOURS = {"done": "green", "failed": "red", "review": "yellow", "waiting": "yellow", "cancelled": "dim"}
+
+
+def jobs_table(console: Console, jobs: Iterable[Job], counts: dict[str, int]) -> None:
+    """One line a job, newest first, and the counts of all states."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("job", "received", "state", "label", "source", "subject", "reason"):
+        table.add_column(
+            name, overflow="ellipsis" if name in {"subject", "reason"} else "fold", no_wrap=name != "reason"
+        )
+    for job in jobs:
+        colour = COLOURS.get(job.state.value, "cyan")
+        label = f"{job.label} {job.confidence:.2f}" if job.label and job.confidence is not None else ""
+        table.add_row(
+            job.id,
+            iso(job.received_at),
+            f"[{colour}]{job.state.value}[/]",
+            label,
+            escape(job.source),
+            escape(_plain(job.subject)),
+            escape(_plain(job.reason)),
+        )
+    console.print(table)
+    console.print("  ".join(f"{state} {number}" for state, number in sorted(counts.items())) or "no jobs yet")
+
+
+def story(console: Console, told: dict[str, Any]) -> None:
+    """The whole story of one job."""
+    console.print(f"[bold]{told['id']}[/]  {told['state']}  {escape(_plain(told['reason']))}")
+    for name in ("source", "kind", "sender", "subject", "message_id", "route", "attempts"):
+        if told[name]:
+            console.print(f"  {name:<12}{escape(_plain(str(told[name])))}")
+    console.print(
+        f"  {'received':<12}{iso(told['received_at'])}, {told['raw_size']} bytes, SHA-256 {told['raw_sha256']}"
+    )
+    if told["due_at"]:
+        console.print(f"  {'due':<12}{iso(told['due_at'])}")
+    if told["held_by"]:
+        console.print(f"  {'held by':<12}{told['held_by']}  {told['progress'] or ''}")
+    _documents(console, told["documents"])
+    if found := told["classification"]:
+        _classification(console, found)
+    if answer := told["reply"]:
+        _reply(console, answer)
+    _deliveries(console, told["deliveries"])
+    console.print("[bold]events[/]")
+    for event in told["events"]:
+        detail = "  ".join(f"{key}={value}" for key, value in event["detail"].items() if value not in ("", None))
+        console.print(f"  {iso(event['at'])}  {event['event']:<18}{escape(_plain(detail))}")
+
+
+def trip(console: Console, made: Trip) -> None:
+    """What `postroom try` found, and what would be sent."""
+    _documents(console, [document.model_dump() for document in made.extracted.documents])
+    console.print(f"[bold]route[/] {made.route.name}")
+    _classification(console, made.classification.model_dump())
+    _reply(console, made.reply.model_dump())
+    for delivery in made.reply.deliveries:
+        console.rule(f"would go by {delivery.transport} to {escape(delivery.target)}")
+        console.print(escape(delivery.body.decode("utf-8", "replace")), highlight=False)
+    if not made.reply.deliveries:
+        console.print("nothing would be sent")
+
+
+def findings(console: Console, found: Iterable[Finding]) -> bool:
+    """One line each as they come in; whether none has failed."""
+    well = True
+    for finding in found:
+        colour = {"ok": "green", "warning": "yellow"}.get(finding.state, "red")
+        well = well and finding.state != "failed"
+        instead = f"; {finding.instead}" if finding.instead else ""
+        line = f"[{colour}]{finding.state:<8}[/]{escape(finding.what)}: {escape(finding.detail + instead)}"
+        console.print(line, soft_wrap=True, highlight=False)
+    return well
+
+
+def _documents(console: Console, documents: list[dict[str, Any]]) -> None:
+    if documents:
+        console.print("[bold]documents[/]")
+    for one in documents:
+        size = one.get("characters", len(one["text"]))
+        state = f"{size} characters, {one['pages']} page(s)" if one["status"] == "read" else one["status"]
+        reason = f": {one['reason']}" if one["reason"] else ""
+        console.print(f"  {escape(_plain(one['name']))} ({one['content_type']}) {state}{escape(_plain(reason))}")
+
+
+def _classification(console: Console, found: dict[str, Any]) -> None:
+    told = Classification(**found)
+    console.print(
+        f"[bold]label[/] {told.label}  confidence {told.confidence:.2f}  by {told.method} {escape(told.model)}"
+    )
+    for name, probability in sorted(told.alternatives.items(), key=lambda item: -item[1])[1:4]:
+        console.print(f"  or {name} {probability:.2f}")
+    if told.summary:
+        console.print(f"  {escape(_plain(told.summary))}")
+    for one in told.fields:
+        seen = f'"{one.quote}" page {one.page} line {one.line}' if one.supported else "not found in the text: not used"
+        console.print(f"  {one.name:<16}{escape(_plain(one.value))}  [dim]{escape(_plain(seen))}[/]")
+    for note in told.notes:
+        console.print(f"  note: {escape(_plain(note))}")
+    if told.review:
+        console.print(f"  [yellow]review: {escape(_plain(told.review))}[/]")
+
+
+def _reply(console: Console, answer: dict[str, Any]) -> None:
+    if answer["not_sent_because"]:
+        console.print(f"[bold]no reply[/] {escape(_plain(answer['not_sent_because']))}")
+    elif answer["text"]:
+        console.print(f"[bold]reply[/] by template {answer['template']}")
+        console.print(escape(answer["text"]), highlight=False)
+
+
+def _deliveries(console: Console, deliveries: list[dict[str, Any]]) -> None:
+    if deliveries:
+        console.print("[bold]deliveries[/]")
+    for one in deliveries:
+        console.print(f"  {one['transport']} to {escape(one['target'])}  {one['state']}  {escape(one['key'])}")
+        for attempt in one["tries"]:
+            took = f"{attempt['ended_at'] - attempt['started_at']} ms" if attempt["ended_at"] else "running"
+            told = f"#{attempt['number']} {attempt['outcome']} {attempt['detail']} ({took})"
+            console.print(f"    {iso(attempt['started_at'])}  {escape(_plain(told))}")
+
+
+def _plain(text: str) -> str:
+    """One line without control characters: a subject must not draw on an admin's terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)

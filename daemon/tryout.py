@@ -1,0 +1,102 @@
+"""`postroom try FILE`: the whole trip in memory. Nothing is stored in the ledger and nothing is sent."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.routes import Route, load_routes
+from config.settings import Settings
+from tasks.clock import now_ms
+from tasks.errors import Permanent
+from tasks.ids import new_job_id
+from tasks.model import Judge, Progress
+from tasks.models import Classification, Extracted, Job, Kind, Reply, Stage, State
+from tasks.routing import choose
+from tasks.stages.classify import classify
+from tasks.stages.extract import extract
+from tasks.stages.reply import Answering, reply
+from tasks.workshop import message_id_secret, own_addresses
+
+KINDS = {".eml": Kind.MAIL, ".json": Kind.EVENT}
+MAIL = "message/rfc822"
+
+
+@dataclass(frozen=True)
+class Trip:
+    """What became of the file at each stage."""
+
+    job: Job
+    route: Route
+    extracted: Extracted
+    classification: Classification
+    reply: Reply
+
+
+def kind_of(path: Path) -> tuple[Kind, str]:
+    """Kind and content type by the file's name: .eml is a mail, .json an event, all else a file."""
+    kind = KINDS.get(path.suffix.lower(), Kind.FILE)
+    if kind is Kind.MAIL:
+        return kind, MAIL
+    return kind, mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+
+
+def digest(raw: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(raw).hexdigest()
+
+
+def run(settings: Settings, path: Path, progress: Callable[[Progress], None] | None = None) -> Trip:
+    """Take `path` through all stages. Raises Permanent for an unreadable file, Unavailable without a model."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise Permanent(f"{path} cannot be read: {error.strerror}") from None
+    routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
+    job = _job(path, raw)
+    extracted = extract(job, raw, own_addresses(settings))
+    if extracted.mail:
+        sender = extracted.mail.from_address
+        job = job.model_copy(update={"subject": extracted.mail.subject, "sender": sender})
+    route = choose(routes, job, extracted, raw)
+    judge = Judge(settings.model)
+    found = classify(extracted, route, judge, progress)
+    answering = Answering(settings, judge, message_id_secret(settings), lambda _recipient: "")
+    return Trip(job, route, extracted, found, reply(job, extracted, found, route, answering, progress))
+
+
+def _job(path: Path, raw: bytes) -> Job:
+    kind, content_type = kind_of(path)
+    now = now_ms()
+    sha256 = digest(raw)
+    return Job(
+        id=new_job_id(),
+        source="try",
+        kind=kind,
+        key=sha256,
+        state=State.RECEIVED,
+        stage=Stage.EXTRACT,
+        route=None,
+        sender="",
+        recipients=(),
+        subject=path.name,
+        message_id="",
+        content_type=content_type,
+        name=path.name,
+        headers={},
+        raw_sha256=sha256,
+        raw_size=len(raw),
+        label=None,
+        confidence=None,
+        reason="",
+        attempts=0,
+        lease_token=0,
+        lease_owner="",
+        lease_beat=0,
+        due_at=None,
+        received_at=now,
+        updated_at=now,
+    )

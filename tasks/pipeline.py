@@ -1,0 +1,188 @@
+"""The trip of a job: STAGES in order, the lease around each, and what an error makes of the job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tasks import log, settling
+from tasks.clock import now_ms
+from tasks.errors import LeaseLost
+from tasks.heart import Held
+from tasks.intake import raw_of
+from tasks.ledger import Lease
+from tasks.model import Progress
+from tasks.models import (
+    RESTING,
+    STATE_BEFORE,
+    Classification,
+    Document,
+    Extracted,
+    Job,
+    Stage,
+    State,
+)
+from tasks.routing import choose
+from tasks.sending import send_all
+from tasks.stages.classify import classify
+from tasks.stages.extract import extract
+from tasks.stages.reply import reply
+from tasks.workshop import Workshop
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a stage came to: its value, what it makes of the job's row, and facts for the log line."""
+
+    value: dict[str, Any]
+    job: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    texts: tuple[Document, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage: its name, the job's state while it runs, the queue its workers read."""
+
+    stage: Stage
+    running: State
+    queue: str
+    work: Callable[[Workshop, Job, Held], Done]
+
+
+def _extract(shop: Workshop, job: Job, held: Held) -> Done:
+    raw = raw_of(shop.ledger, shop.blobs, job.id, job.raw_sha256)
+    held.progress("reading", 0)
+    extracted = extract(job, raw, shop.own_addresses)
+    mail = extracted.mail
+    told = {"subject": mail.subject, "message_id": mail.message_id} if mail else {"subject": job.name}
+    if mail and not job.sender:
+        told["sender"] = mail.from_address
+    unreadable = sum(document.status == "unreadable" for document in extracted.documents)
+    return Done(
+        value={"mail": mail.model_dump() if mail else None},
+        job=told,
+        facts={"documents": len(extracted.documents), "unreadable": unreadable},
+        texts=extracted.documents,
+    )
+
+
+def _classify(shop: Workshop, job: Job, held: Held) -> Done:
+    extracted = extracted_of(shop, job)
+    raw = raw_of(shop.ledger, shop.blobs, job.id, job.raw_sha256)
+    route = choose(shop.routes, job, extracted, raw)
+    found = classify(extracted, route, shop.judge, _reporting(held))
+    row: dict[str, Any] = {"route": route.name, "label": found.label, "confidence": found.confidence}
+    if found.review:
+        row |= {"state": State.REVIEW.value, "reason": found.review}
+    facts = {"route": route.name, "label": found.label, "confidence": round(found.confidence, 3)}
+    return Done(
+        value=found.model_dump(), job=row, facts={**facts, **({"review": found.review} if found.review else {})}
+    )
+
+
+def _reply(shop: Workshop, job: Job, held: Held) -> Done:
+    extracted = extracted_of(shop, job)
+    found = Classification(**(shop.ledger.jobs.result(job.id, Stage.CLASSIFY) or {}))
+    raw = raw_of(shop.ledger, shop.blobs, job.id, job.raw_sha256)
+    route = choose(shop.routes, job, extracted, raw)
+    answer = reply(job, extracted, found, route, shop.answering, _reporting(held))
+    shop.ledger.deliveries.plan(held.lease, answer.deliveries)
+    value = answer.model_dump(exclude={"deliveries"})
+    return Done(value=value, facts={"deliveries": len(answer.deliveries), "not_sent_because": answer.not_sent_because})
+
+
+def _deliver(shop: Workshop, job: Job, held: Held) -> Done:
+    sent = send_all(shop.ledger, shop.settings, job, held)
+    answer = shop.ledger.jobs.result(job.id, Stage.REPLY) or {}
+    reason = str(answer.get("not_sent_because", ""))
+    return Done(value={"sent": sent}, job={"state": State.DONE.value, "reason": reason}, facts={"sent": sent})
+
+
+STAGES = (
+    Step(Stage.EXTRACT, State.EXTRACTING, "extract", _extract),
+    Step(Stage.CLASSIFY, State.CLASSIFYING, "model", _classify),
+    Step(Stage.REPLY, State.REPLYING, "model", _reply),
+    Step(Stage.DELIVER, State.DELIVERING, "deliver", _deliver),
+)
+QUEUES = tuple(dict.fromkeys(step.queue for step in STAGES))
+_ORDER = [step.stage for step in STAGES]
+
+
+def from_stage(stage: Stage) -> tuple[Step, ...]:
+    """The steps that are left, beginning with `stage`."""
+    return STAGES[_ORDER.index(stage) :]
+
+
+def run(shop: Workshop, job_id: str, step: Step) -> bool:
+    """Run one stage of one job, if it is this stage's turn and nobody else has it.
+
+    True when the next stage may follow: the stage is done, now or earlier. Raises nothing but Unavailable
+    for the ledger itself; whatever else goes wrong is written down as the job's state.
+    """
+    claimed = shop.ledger.leases.claim(job_id, step.stage, step.running, shop.owner)
+    if claimed is None:
+        return _is_past(shop, job_id, step.stage)
+    job, lease = claimed
+    try:
+        return _work(shop, job, lease, step)
+    except LeaseLost:
+        log.lease_lost(job_id, step.stage)
+        return False
+
+
+def _is_past(shop: Workshop, job_id: str, stage: Stage) -> bool:
+    job = shop.ledger.jobs.get(job_id)
+    if job is None or job.stage is None or job.state in RESTING:
+        return False
+    return _ORDER.index(job.stage) > _ORDER.index(stage)
+
+
+def _work(shop: Workshop, job: Job, lease: Lease, step: Step) -> bool:
+    limit = shop.settings.worker.max_attempts
+    if job.attempts > limit:
+        settling.fail(
+            shop, job, lease, f"{step.stage.value} was begun {limit} times and never ended: it may kill its worker"
+        )
+        return False
+    started = now_ms()
+    try:
+        with shop.heart.holding(lease) as held:
+            done = step.work(shop, job, held)
+    except LeaseLost:
+        raise
+    except Exception as error:  # an unknown error is transient: no job is lost for a bug of ours
+        settling.settle(shop, job, lease, error)
+        return False
+    return _finish(shop, job, lease, done, started)
+
+
+def _finish(shop: Workshop, job: Job, lease: Lease, done: Done, started: int) -> bool:
+    following = from_stage(lease.stage)[1:2]
+    next_stage = following[0].stage if following else None
+    row: dict[str, Any] = {"stage": next_stage.value if next_stage else None, "reason": ""}
+    if next_stage:
+        row["state"] = STATE_BEFORE[next_stage].value
+    row |= done.job
+    shop.ledger.leases.finish(
+        lease, value=done.value, job=row, event=f"{lease.stage.value} done", detail=done.facts, texts=done.texts
+    )
+    log.stage_done(job, lease.stage, (now_ms() - started) / 1000, **done.facts)
+    if row.get("state") == State.REVIEW.value:
+        log.needs_review(job, lease.stage, row["reason"])
+        return False
+    return next_stage is not None
+
+
+def extracted_of(shop: Workshop, job: Job) -> Extracted:
+    """The value of the extract stage, put together from the ledger."""
+    value = shop.ledger.jobs.result(job.id, Stage.EXTRACT) or {}
+    return Extracted(mail=value.get("mail"), documents=tuple(shop.ledger.jobs.documents(job.id)))
+
+
+def _reporting(held: Held) -> Callable[[Progress], None]:
+    def report(progress: Progress) -> None:
+        held.progress(progress.phase, progress.tokens)
+
+    return report

@@ -1,0 +1,85 @@
+"""The deliver stage: each delivery that is due gets one attempt, written down before the call and after it."""
+
+from __future__ import annotations
+
+import random
+
+from config.settings import Settings
+from tasks import log
+from tasks.clock import now_ms
+from tasks.errors import Permanent, Transient, Unavailable
+from tasks.heart import Held
+from tasks.ledger import DeliveryState, Ledger
+from tasks.models import Job
+from tasks.schedules import next_attempt
+from tasks.stages.deliver import deliver
+
+
+class Waiting(Transient):
+    """Some deliveries are due later, the first at `until` (milliseconds): the stage itself did not fail."""
+
+    def __init__(self, until: int, reason: str) -> None:
+        super().__init__(reason)
+        self.until = until
+
+
+def send_all(ledger: Ledger, settings: Settings, job: Job, held: Held) -> int:
+    """Try all that is due; the number of deliveries that are sent when none is left.
+
+    Raises Waiting when some are due later, Permanent when some failed for good (after the others were tried).
+    """
+    for delivery in ledger.deliveries.of(job.id):
+        if delivery.state == "pending" and (delivery.due_at or 0) <= now_ms():
+            held.progress(f"sending {delivery.delivery.transport}", 0)
+            _try(ledger, settings, job, held, delivery)
+    after = ledger.deliveries.of(job.id)
+    if waiting := [state for state in after if state.state == "pending"]:
+        first = min(waiting, key=lambda state: state.due_at or 0)
+        raise Waiting(first.due_at or 0, f"{first.delivery.transport} to {_target(first)}: {first.reason}")
+    if failed := [state for state in after if state.state == "failed"]:
+        raise Permanent(
+            "; ".join(f"{state.delivery.transport} to {_target(state)}: {state.reason}" for state in failed)
+        )
+    return len(after)
+
+
+def _target(state: DeliveryState) -> str:
+    """Endpoint name, or the domain of an address: reasons are logged, addresses are not."""
+    return state.delivery.target.rpartition("@")[2]
+
+
+def _try(ledger: Ledger, settings: Settings, job: Job, held: Held, state: DeliveryState) -> None:
+    delivery, number = state.delivery, state.attempts + 1
+    attempt = ledger.deliveries.begin(held.lease, delivery.ordinal, number)
+    try:
+        outcome = deliver(delivery, settings)
+    except Exception as error:  # an unknown error is transient, and its attempt has to be ended
+        kind, reason, due_at = _after(settings, delivery.transport, number, error)
+        counted = number - 1 if kind == "unavailable" else number
+        ledger.deliveries.failed(
+            held.lease, delivery.ordinal, attempt, counted, outcome=kind, reason=reason, due_at=due_at
+        )
+        log.delivery(job, delivery.transport, delivery.target, kind, reason, number, delivery.key)
+    else:
+        ledger.deliveries.sent(held.lease, delivery.ordinal, attempt, number, outcome)
+        log.delivery(job, delivery.transport, delivery.target, "sent", outcome.detail, number, delivery.key)
+
+
+def _after(settings: Settings, transport: str, number: int, error: Exception) -> tuple[str, str, int | None]:
+    """Outcome, reason and when to try again (None: never)."""
+    rng = random.Random()  # noqa: S311  # jitter
+    match error:
+        case Permanent():
+            return "permanent", error.reason, None
+        case Unavailable():
+            wait = settings.worker.outage_wait * rng.uniform(0.8, 1.2)
+            return "unavailable", error.reason, now_ms() + int(max(wait, error.retry_after or 0) * 1000)
+        case Transient():
+            again = next_attempt(transport, number, error.retry_after, rng)
+            reason = error.reason
+        case _:
+            again = next_attempt(transport, number, None, rng)
+            reason = f"unexpected error: {type(error).__name__}: {error}"
+    if again is None:
+        return "permanent", f"{reason} (given up after {number} attempts)", None
+    return "transient", reason, now_ms() + int(again * 1000)

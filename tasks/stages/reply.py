@@ -1,0 +1,188 @@
+"""Label and fields -> what goes out, as exact bytes with stable names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import formataddr, parseaddr
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from config.routes import DeliverSpec, Route
+from config.settings import Settings
+from tasks.compose import compose
+from tasks.model import Judge, Progress
+from tasks.models import Classification, Delivery, Document, Extracted, Job, Kind, MailFacts, Reply
+from tasks.payload import payload
+
+TO_SENDER = DeliverSpec(smtp="sender")
+
+
+@dataclass(frozen=True)
+class Answering:
+    """What the reply stage may use besides the job: settings, the model, and what was sent before."""
+
+    settings: Settings
+    judge: Judge
+    secret: bytes
+    over_cap: Callable[[str], str]
+    """Address -> why it gets no more replies now; empty when it may."""
+
+
+def reply(
+    job: Job,
+    extracted: Extracted,
+    classification: Classification,
+    route: Route,
+    tools: Answering,
+    progress: Callable[[Progress], None] | None = None,
+) -> Reply:
+    """Write the answer and plan every delivery. Sends nothing."""
+    label = classification.label
+    specs = [spec for spec in (route.deliver or (TO_SENDER,)) if not spec.when or label in spec.when]
+    template = route.template_for(label)
+    recipient = _recipient(job, extracted.mail)
+    silence = _silence(job, extracted.mail, template, recipient, specs, label) or tools.over_cap(recipient)
+    answer = Reply(not_sent_because=silence)
+    wants_mail = any(spec.smtp and (spec.smtp != "sender" or not silence) for spec in specs)
+    if template and wants_mail:
+        answer = _written(job, extracted, classification, route, template, tools, progress)
+        answer = answer.model_copy(update={"not_sent_because": silence})
+    deliveries: list[Delivery] = []
+    for spec in specs:
+        if spec.webhook:
+            deliveries.append(_webhook(job, extracted, classification, answer, spec, len(deliveries), tools))
+        elif answer.text and (spec.smtp != "sender" or not silence):
+            target = recipient if spec.smtp == "sender" else spec.smtp
+            deliveries.append(_mail(job, extracted.mail, route, answer, target, len(deliveries), tools))
+    return answer.model_copy(update={"deliveries": tuple(deliveries)})
+
+
+def _recipient(job: Job, mail: MailFacts | None) -> str:
+    """Whom a reply goes to: Reply-To, else From (RFC 5322 section 3.6.2), else the envelope's or folder's sender."""
+    if mail:
+        return mail.reply_to or mail.from_address or job.sender
+    return job.sender
+
+
+def _silence(
+    job: Job, mail: MailFacts | None, template: str, recipient: str, specs: list[DeliverSpec], label: str
+) -> str:
+    """Why the sender gets no mail; empty when an answer goes out."""
+    if not any(spec.smtp == "sender" for spec in specs):
+        return "the route sends no reply to the sender"
+    if job.kind is Kind.EVENT:
+        return "an event has no sender to answer"
+    if mail and mail.no_reply_because:
+        return mail.no_reply_because
+    if not template:
+        return f"the route does not answer {label}"
+    return "" if recipient else "there is no address to answer"
+
+
+def _written(
+    job: Job,
+    extracted: Extracted,
+    classification: Classification,
+    route: Route,
+    template: str,
+    tools: Answering,
+    progress: Callable[[Progress], None] | None,
+) -> Reply:
+    words, tokens = "", 0
+    if route.reply.free_text:
+        readable = [document for document in extracted.documents if document.status == "read"]
+        free = tools.judge.free_text(readable, extracted.mail, classification, route, progress)
+        words, tokens = free.text, free.output_tokens
+    context = _context(job, extracted, classification, words)
+    text, html = render(tools.settings.templates_dir, template, context)
+    subject = extracted.mail.subject if extracted.mail else job.name
+    return Reply(template=template, subject=subject, text=text, html=html, free_text=words, output_tokens=tokens)
+
+
+def _context(job: Job, extracted: Extracted, classification: Classification, free_text: str) -> dict[str, Any]:
+    """What a reply template may use. Only values that were found in the documents are among `fields`."""
+    return {
+        "job": {"id": job.id, "received_at": job.received_at},
+        "mail": extracted.mail or MailFacts(),
+        "label": classification.label,
+        "fields": classification.values(),
+        "summary": classification.summary,
+        "free_text": free_text,
+        "documents": extracted.documents,
+        "unreadable": [document for document in extracted.documents if document.status == "unreadable"],
+        "language": _language(extracted.documents),
+    }
+
+
+def _language(documents: tuple[Document, ...]) -> str:
+    """The language most of the text is in."""
+    weight: dict[str, int] = {}
+    for document in documents:
+        if document.language:
+            weight[document.language] = weight.get(document.language, 0) + len(document.text)
+    return max(weight, key=lambda code: weight[code]) if weight else ""
+
+
+def render(templates: Path, name: str, context: Mapping[str, Any]) -> tuple[str, str]:
+    """Text and HTML part of a reply; the HTML is empty when the template has none.
+
+    Raises jinja2.TemplateError when a template asks for what is not there.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(templates / "reply"),
+        autoescape=jinja2.select_autoescape(enabled_extensions=("html.j2",), default=False),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = environment.get_template(f"{name}.txt.j2").render(context).strip() + "\n"
+    if not (templates / "reply" / f"{name}.html.j2").is_file():
+        return text, ""
+    return text, environment.get_template(f"{name}.html.j2").render(context)
+
+
+def _mail(
+    job: Job, mail: MailFacts | None, route: Route, answer: Reply, target: str, ordinal: int, tools: Answering
+) -> Delivery:
+    message_id, body = compose(
+        job_id=job.id,
+        ordinal=ordinal,
+        reply_text=answer.text,
+        reply_html=answer.html,
+        subject=answer.subject,
+        sender=_sender(route, tools.settings),
+        recipient=target,
+        facts=mail or MailFacts(subject=answer.subject),
+        domain=tools.settings.smtp_out.domain,
+        secret=tools.secret,
+        date_ms=job.received_at,
+    )
+    return Delivery(ordinal=ordinal, transport="smtp", target=target, key=message_id, body=body)
+
+
+def _sender(route: Route, settings: Settings) -> str:
+    name, address = parseaddr(route.reply.sender or settings.smtp_out.sender)
+    return formataddr((name, address))
+
+
+def _webhook(
+    job: Job,
+    extracted: Extracted,
+    classification: Classification,
+    answer: Reply,
+    spec: DeliverSpec,
+    ordinal: int,
+    tools: Answering,
+) -> Delivery:
+    body = payload(job, extracted, classification, answer, tools.settings, spec.webhook)
+    return Delivery(
+        ordinal=ordinal,
+        transport="webhook",
+        target=spec.webhook,
+        key=f"{job.id}-{ordinal}",
+        content_type="application/json",
+        body=body,
+    )
