@@ -1,0 +1,36 @@
+# The two commands: `make demo` shows Postroom at work, `make test` proves it. Both do their own set-up.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS := $(if $(ONCE),--once) $(if $(INPUTS),--inputs $(INPUTS)) $(if $(STATE),--state $(STATE))
+
+.PHONY: help setup demo test check lock clean
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
+
+setup: ## Virtual environment with everything, from the lock file
+	@VENV=$(VENV) .ci/setup
+
+demo: setup ## Real mails and webhooks answered by a real model; ONCE=1 ends by itself
+	@$(BIN)/python -m daemon.demo $(ARGS)
+
+check: setup ## ruff, mypy, import directions
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup check ## Everything that is tested in under a quarter of an hour
+	@.ci/packages
+	$(BIN)/python -m daemon.embedded.weights
+	$(BIN)/python -m pytest $(PYTEST)
+
+lock: setup ## Write requirements.lock anew from pyproject.toml
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-emit-index-url --quiet --upgrade -o requirements.lock
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
