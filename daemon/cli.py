@@ -35,7 +35,7 @@ cli = typer.Typer(
 _chosen: dict[str, Path | None] = {"config": None}
 
 JobArgument = Annotated[
-    str, typer.Argument(metavar="JOB", help="Job id (four characters of its start or end are enough) or Message-ID.")
+    str, typer.Argument(metavar="JOB", help="Job id (four characters of either end are enough) or Message-ID.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text for a person.")]
 
@@ -109,8 +109,8 @@ def worker(
 ) -> None:
     """Run the stages of jobs."""
     from daemon.process import ready
-    from tasks.app import run_worker
-    from tasks.pipeline import QUEUES
+    from tasks.app import QUEUES
+    from tasks.worker import run_worker
 
     settings = _settings("worker")
     names = [name.strip() for name in queues.split(",") if name.strip()]

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from config.settings import Settings
-from daemon.notify import notify
+from daemon.notify import notify, tell_ready
 from tasks import log
-from tasks.app import Nudger, make_app
+from tasks.app import make_app
 from tasks.intake import Intake
+from tasks.nudger import Nudger
 
 
 def stop_on_signals() -> threading.Event:
@@ -30,7 +31,7 @@ def stop_on_signals() -> threading.Event:
 def ready(line: str) -> None:
     """Tell systemd (or `postroom up`) and the log that a part is truly at work: `smtp on 127.0.0.1:8025`."""
     log.ready(line)
-    notify("READY=1", f"STATUS={line}", f"X_POSTROOM={line}")
+    tell_ready(line)
 
 
 @contextlib.contextmanager

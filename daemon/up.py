@@ -185,7 +185,7 @@ def _run(supervisor: Supervisor, settings: Settings, stop: threading.Event) -> i
     supervisor.addresses.setdefault("ollama", settings.model.address())
     _tell_addresses(settings, supervisor.addresses)
     for name, address in supervisor.addresses.items():
-        print(f"{name:<8} {address}", flush=True)
+        print(f"{name:<8} {_shown(address)}", flush=True)
     print("postroom is up; Ctrl-C stops it", flush=True)
     while not stop.is_set():
         supervisor.look()
@@ -198,14 +198,26 @@ def _embedded(supervisor: Supervisor, settings: Settings) -> list[Child]:
     if not settings.broker_url:
         folder = str(settings.state_dir / "broker")
         children.append(
-            supervisor.add("broker", "daemon.embedded.broker", "--directory", folder, "--port", "0", embedded=True)
+            supervisor.add("broker", "daemon.embedded.broker", "--directory", folder, "--port", _port(), embedded=True)
         )
     if not settings.model.host and not os.environ.get("OLLAMA_HOST") and not _ollama_answers(settings):
         model = settings.model.name
         context = str(settings.model.num_ctx)
-        arguments = ("--port", "0", "--model", model, "--context", context)
+        arguments = ("--port", _port(), "--model", model, "--context", context)
         children.append(supervisor.add("model server", "daemon.embedded.model_server", *arguments, embedded=True))
     return children
+
+
+def _shown(address: str) -> str:
+    """An address without the password in it."""
+    return re.sub(r"//[^/@]*@", "//", address)
+
+
+def _port() -> str:
+    """A free port, chosen once: a part that is started again has to be found where it was."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return str(sock.getsockname()[1])
 
 
 def _ollama_answers(settings: Settings) -> bool:

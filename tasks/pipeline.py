@@ -43,11 +43,10 @@ class Done:
 
 @dataclass(frozen=True)
 class Step:
-    """One stage: its name, the job's state while it runs, the queue its workers read."""
+    """One stage: its name, the job's state while it runs, and its work."""
 
     stage: Stage
     running: State
-    queue: str
     work: Callable[[Workshop, Job, Held], Done]
 
 
@@ -101,12 +100,11 @@ def _deliver(shop: Workshop, job: Job, held: Held) -> Done:
 
 
 STAGES = (
-    Step(Stage.EXTRACT, State.EXTRACTING, "extract", _extract),
-    Step(Stage.CLASSIFY, State.CLASSIFYING, "model", _classify),
-    Step(Stage.REPLY, State.REPLYING, "model", _reply),
-    Step(Stage.DELIVER, State.DELIVERING, "deliver", _deliver),
+    Step(Stage.EXTRACT, State.EXTRACTING, _extract),
+    Step(Stage.CLASSIFY, State.CLASSIFYING, _classify),
+    Step(Stage.REPLY, State.REPLYING, _reply),
+    Step(Stage.DELIVER, State.DELIVERING, _deliver),
 )
-QUEUES = tuple(dict.fromkeys(step.queue for step in STAGES))
 _ORDER = [step.stage for step in STAGES]
 
 

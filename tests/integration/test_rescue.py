@@ -1,0 +1,189 @@
+"""The rescue against a real broker and a real ledger."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from config.engine import RescueSettings, WorkerSettings
+from config.settings import Settings
+from daemon.embedded.broker import EmbeddedBroker
+from daemon.rescue import FRESH_MS, Rescue
+from tasks.app import make_app, publish, queued
+from tasks.heart import is_gone, this_process
+from tasks.intake import Intake
+from tasks.ledger import Ledger
+from tasks.models import Stage, State
+from tests.conftest import envelope
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker(tmp_path_factory.mktemp("broker")) as started:
+        yield started
+
+
+@pytest.fixture
+def url(broker: EmbeddedBroker) -> str:
+    redis.Redis.from_url(broker.url).flushall()
+    return broker.url
+
+
+def rescue_of(settings: Settings, ledger: Ledger, url: str, **changes: float) -> Rescue:
+    made = settings.model_copy(
+        update={
+            "broker_url": url,
+            "rescue": RescueSettings(lost_after=0.2, max_queued=int(changes.get("max_queued", 1000))),
+            "worker": WorkerSettings(lease=changes.get("lease", 60)),
+        }
+    )
+    return Rescue(made, ledger, make_app(made))
+
+
+def accept(intake: Intake, number: int) -> list[str]:
+    return [intake.accept(envelope(str(index)), b"body").job_id for index in range(number)]
+
+
+def age(ledger: Ledger) -> None:
+    """Make every job look as if it had come a while ago."""
+    with ledger.database.write() as connection:
+        connection.exec_driver_sql(f"UPDATE jobs SET updated_at = updated_at - {FRESH_MS + 1}")
+
+
+def test_a_job_that_nobody_published_is_published_once(
+    settings: Settings, ledger: Ledger, intake: Intake, url: str
+) -> None:
+    """Accepted while the broker was down: the next looks put it to work, once."""
+    accept(intake, 3)
+    age(ledger)
+    rescue = rescue_of(settings, ledger, url)
+    assert [rescue.tick(), rescue.tick()] == [3, 0]
+    assert queued(rescue._app)["extract"] == 3
+
+
+def test_a_message_carries_the_job_id_and_nothing_else(
+    settings: Settings, ledger: Ledger, intake: Intake, url: str
+) -> None:
+    """What the broker holds has no sender, no subject and no text."""
+    [job_id] = accept(intake, 1)
+    publish(make_app(settings.model_copy(update={"broker_url": url})), job_id, Stage.EXTRACT)
+    raw = redis.Redis.from_url(url).lrange("extract", 0, -1)[0].decode()
+    assert job_id in raw
+    assert "sender.example" not in raw
+
+
+def test_a_flushed_broker_is_filled_again(settings: Settings, ledger: Ledger, intake: Intake, url: str) -> None:
+    """Jobs that were published and vanished are published again, as soon as the queue is empty and they are late."""
+    accept(intake, 5)
+    age(ledger)
+    rescue = rescue_of(settings, ledger, url)
+    rescue.tick()
+    redis.Redis.from_url(url).flushall()
+    assert rescue.tick() == 0
+    time.sleep(0.3)
+    assert rescue.tick() == 5
+
+
+def test_jobs_that_wait_in_a_queue_are_not_doubled(
+    settings: Settings, ledger: Ledger, intake: Intake, url: str
+) -> None:
+    """A long queue is no loss: while it moves, nothing is published a second time."""
+    accept(intake, 5)
+    age(ledger)
+    rescue = rescue_of(settings, ledger, url)
+    rescue.tick()
+    time.sleep(0.3)
+    assert rescue.tick() == 0
+    assert queued(rescue._app)["extract"] == 5
+
+
+def test_the_broker_gets_only_what_the_workers_can_take(
+    settings: Settings, ledger: Ledger, intake: Intake, url: str
+) -> None:
+    """A backlog is handed over piece by piece."""
+    accept(intake, 20)
+    age(ledger)
+    rescue = rescue_of(settings, ledger, url, max_queued=6)
+    for _ in range(3):
+        rescue.tick()
+    assert queued(rescue._app)["extract"] == 6
+
+
+def test_a_broker_that_is_down_stops_nothing(settings: Settings, ledger: Ledger, intake: Intake) -> None:
+    """The rescue says so and looks again; the jobs stay in the ledger."""
+    accept(intake, 2)
+    age(ledger)
+    rescue = rescue_of(settings, ledger, "redis://127.0.0.1:9/0")
+    assert rescue.tick() == 0
+    assert len(ledger.backlog.not_enqueued(9, older_than_ms=0)) == 2
+
+
+def test_the_lease_of_a_dead_process_is_freed_at_once(
+    settings: Settings, ledger: Ledger, intake: Intake, url: str
+) -> None:
+    """On the same host the process table tells; nobody waits for a time-out."""
+    [job_id] = accept(intake, 1)
+    code = "from tasks.heart import this_process; print(this_process())"
+    owner = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    ledger.leases.claim(job_id, Stage.EXTRACT, State.EXTRACTING, owner)
+    rescue_of(settings, ledger, url).tick()
+    job = ledger.jobs.get(job_id)
+    assert job is not None
+    assert job.lease_owner == ""
+
+
+def test_the_lease_of_a_living_process_stays(settings: Settings, ledger: Ledger, intake: Intake, url: str) -> None:
+    """A worker that beats keeps what it has; one that stands still for a lease's length loses it."""
+    [job_id] = accept(intake, 1)
+    claimed = ledger.leases.claim(job_id, Stage.EXTRACT, State.EXTRACTING, this_process())
+    assert claimed
+    rescue = rescue_of(settings, ledger, url, lease=1.2)
+    for _ in range(4):
+        rescue.free_leases()
+        ledger.leases.beat([(claimed[1], {})])
+        time.sleep(0.4)
+    assert ledger.leases.held()
+    for _ in range(5):
+        rescue.free_leases()
+        time.sleep(0.4)
+    assert not ledger.leases.held()
+
+
+def test_a_step_of_the_wall_clock_steals_no_lease(
+    settings: Settings, ledger: Ledger, intake: Intake, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leases do not look at the wall clock: ten minutes forward or back change nothing."""
+    [job_id] = accept(intake, 1)
+    ledger.leases.claim(job_id, Stage.EXTRACT, State.EXTRACTING, this_process())
+    rescue = rescue_of(settings, ledger, url, lease=30)
+    rescue.free_leases()
+    real = time.time_ns
+    for step in (600, -600):
+        monkeypatch.setattr(time, "time_ns", lambda step=step: real() + step * 10**9)
+        rescue.free_leases()
+        assert ledger.leases.held()
+
+
+def test_who_is_gone() -> None:
+    """A process id that is used again, or by nobody, is gone; processes of other hosts are not judged."""
+    me = this_process()
+    host, pid, start = me.rsplit(":", 2)
+    assert not is_gone(me)
+    assert is_gone(f"{host}:{pid}:{int(start) + 1}")
+    assert is_gone(f"{host}:{2**22 + 1}:1")
+    assert not is_gone(f"elsewhere/1:{os.getpid()}:1")
+
+
+def test_two_rescues_share_the_work(settings: Settings, ledger: Ledger, intake: Intake, url: str) -> None:
+    """What one has published the other leaves alone."""
+    accept(intake, 4)
+    age(ledger)
+    one, two = rescue_of(settings, ledger, url), rescue_of(settings, ledger, url)
+    assert one.tick() == 4
+    assert two.tick() == 0

@@ -1,0 +1,288 @@
+"""The trip: what each kind of error makes of a job, and what a second message finds.
+
+The model is a stand-in here, because a real one cannot be made to fail on demand; the rest is real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from config.routes import DeliverSpec, Label, ReplySpec, Route
+from config.settings import Settings
+from tasks import pipeline
+from tasks.clock import now_ms
+from tasks.errors import NeedsReview, Permanent, Transient, Unavailable
+from tasks.intake import Intake
+from tasks.ledger import Ledger
+from tasks.model import FreeText
+from tasks.models import Classification, Delivery, Field, Job, Kind, Outcome, Stage, State
+from tasks.workshop import Workshop
+from tests.conftest import envelope
+
+MAIL = (
+    b"From: Ada <ada@sender.example>\r\nTo: in@post.example\r\nSubject: Bill 7\r\n"
+    b"Message-ID: <m1@sender.example>\r\n\r\nPay 10 EUR.\r\n"
+)
+EXTRACT, CLASSIFY, REPLY, DELIVER = pipeline.STAGES
+ROUTE = Route(
+    name="test",
+    labels={"invoice": Label(says="A demand for payment."), "newsletter": Label(says="News for many readers.")},
+    reply=ReplySpec(template="default", never=("newsletter",)),
+    deliver=(DeliverSpec(smtp="sender"),),
+)
+
+
+class StandIn:
+    """Answers like tasks.model.Judge, or raises what it was given."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.answer = Classification(label="invoice", confidence=0.9)
+
+    def classify(self, *_: Any) -> Classification:
+        if self.error:
+            raise self.error
+        return self.answer
+
+    def free_text(self, *_: Any) -> FreeText:
+        return FreeText(text="Thank you.", output_tokens=3)
+
+
+@pytest.fixture
+def judge() -> StandIn:
+    return StandIn()
+
+
+@pytest.fixture
+def shop(settings: Settings, ledger: Ledger, judge: StandIn) -> Iterator[Workshop]:
+    made = Workshop(settings, [ROUTE], ledger, judge)  # type: ignore[arg-type]
+    yield made
+    made.heart.stop()
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[Delivery]:
+    """Deliveries that went out; the transport itself is tested with real servers elsewhere."""
+    out: list[Delivery] = []
+
+    def send(delivery: Delivery, _settings: Settings) -> Outcome:
+        out.append(delivery)
+        return Outcome(detail="250 ok", code=250)
+
+    monkeypatch.setattr("tasks.sending.deliver", send)
+    return out
+
+
+def accept(intake: Intake, raw: bytes = MAIL, **changes: object) -> str:
+    return intake.accept(envelope(**{"recipients": ("in@post.example",), **changes}), raw).job_id
+
+
+def job_of(shop: Workshop, job_id: str) -> Job:
+    job = shop.ledger.jobs.get(job_id)
+    assert job is not None
+    return job
+
+
+def trip(shop: Workshop, job_id: str) -> Job:
+    for step in pipeline.STAGES:
+        if not pipeline.run(shop, job_id, step):
+            break
+    return job_of(shop, job_id)
+
+
+def make_due(shop: Workshop, job_id: str) -> None:
+    with shop.ledger.database.write() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET due_at = 1 WHERE id = ? AND state = 'waiting'", (job_id,))
+        connection.exec_driver_sql("UPDATE deliveries SET due_at = 1 WHERE job_id = ?", (job_id,))
+
+
+def test_a_mail_goes_all_the_way(shop: Workshop, intake: Intake, sent: list[Delivery]) -> None:
+    """Read, judged, answered to its sender, done; the reply stands in the mail's thread."""
+    job = trip(shop, accept(intake))
+    assert (job.state, job.stage, job.label, job.route, job.subject) == (State.DONE, None, "invoice", "test", "Bill 7")
+    [delivery] = sent
+    assert delivery.target == "ada@sender.example"
+    assert b"In-Reply-To: <m1@sender.example>" in delivery.body
+    assert b"Thank you." in delivery.body
+
+
+def test_a_second_message_for_a_done_stage_does_nothing(shop: Workshop, intake: Intake, sent: list[Delivery]) -> None:
+    """Redelivered chains run through what is done without doing it again."""
+    job_id = accept(intake)
+    assert pipeline.run(shop, job_id, EXTRACT)
+    assert pipeline.run(shop, job_id, EXTRACT)
+    trip(shop, job_id)
+    trip(shop, job_id)
+    assert len(sent) == 1
+
+
+def test_an_outage_costs_no_attempt(shop: Workshop, intake: Intake, judge: StandIn) -> None:
+    """A dependency that is down makes the job wait, ever with the attempts it had."""
+    job_id = accept(intake)
+    judge.error = Unavailable("ollama", "nothing listens there")
+    for _ in range(20):
+        trip(shop, job_id)
+        make_due(shop, job_id)
+    job = job_of(shop, job_id)
+    assert (job.state, job.stage, job.attempts) == (State.WAITING, Stage.CLASSIFY, 0)
+    judge.error = None
+    assert pipeline.run(shop, job_id, CLASSIFY)
+
+
+def test_transient_errors_end_in_a_dead_letter(shop: Workshop, intake: Intake, judge: StandIn) -> None:
+    """Tried as often as the settings say, then failed with its reason, and it can be run again."""
+    job_id = accept(intake)
+    judge.error = Transient("stream broke off")
+    for number in range(1, shop.settings.worker.max_attempts + 1):
+        job = trip(shop, job_id)
+        assert job.attempts == number
+        make_due(shop, job_id)
+    assert job.state is State.FAILED
+    assert job.reason == "stream broke off (after 8 attempts)"
+    judge.error = None
+    assert shop.ledger.jobs.retry(job_id, Stage.CLASSIFY, why="test")
+    assert pipeline.run(shop, job_id, CLASSIFY)
+
+
+def test_a_job_that_kills_its_worker_is_given_up(shop: Workshop, intake: Intake) -> None:
+    """Attempts are counted at the claim: after the limit the stage is not even begun."""
+    job_id = accept(intake)
+    for _ in range(shop.settings.worker.max_attempts):
+        assert shop.ledger.leases.claim(job_id, Stage.EXTRACT, State.EXTRACTING, "dead")
+        assert shop.ledger.leases.take_back(shop.ledger.leases.held()[0], "killed")
+    assert not pipeline.run(shop, job_id, EXTRACT)
+    job = job_of(shop, job_id)
+    assert job.state is State.FAILED
+    assert "may kill its worker" in job.reason
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (Permanent("no such thing"), State.FAILED),
+        (NeedsReview("look at it"), State.REVIEW),
+        (ValueError("bug"), State.WAITING),
+    ],
+)
+def test_each_error_has_its_state(
+    shop: Workshop, intake: Intake, judge: StandIn, error: Exception, state: State
+) -> None:
+    """Permanent fails, NeedsReview rests, and an unknown error is tried again."""
+    judge.error = error
+    job = trip(shop, accept(intake))
+    assert job.state is state
+    assert str(error) in job.reason
+
+
+def test_a_judgement_in_doubt_waits_for_a_person(
+    shop: Workshop, intake: Intake, judge: StandIn, sent: list[Delivery]
+) -> None:
+    """Nothing is sent before it is approved; then it goes on with what was judged."""
+    judge.answer = Classification(label="invoice", confidence=0.3, review="not sure")
+    job = trip(shop, accept(intake))
+    assert (job.state, job.stage, job.reason) == (State.REVIEW, Stage.REPLY, "not sure")
+    assert not pipeline.run(shop, job.id, REPLY)
+    assert shop.ledger.jobs.retry(job.id, Stage.REPLY, why="ok", approve=True)
+    trip(shop, job.id)
+    assert job_of(shop, job.id).state is State.DONE
+    assert len(sent) == 1
+
+
+def test_a_value_without_evidence_is_not_sent(
+    shop: Workshop, intake: Intake, judge: StandIn, sent: list[Delivery]
+) -> None:
+    """A field that was not found in the text appears in no reply."""
+    invented = Field(name="total", value="31415926", supported=False)
+    found = Field(name="number", value="7", quote="Bill 7", supported=True)
+    judge.answer = Classification(label="invoice", confidence=0.9, fields=(invented, found))
+    trip(shop, accept(intake))
+    assert b"31415926" not in sent[0].body
+
+
+def test_an_automatic_mail_is_not_answered(shop: Workshop, intake: Intake, sent: list[Delivery]) -> None:
+    """It is judged and done, and the ledger says why nobody heard from us."""
+    job = trip(shop, accept(intake, b"Auto-Submitted: auto-replied\r\n" + MAIL))
+    assert job.state is State.DONE
+    assert "Auto-Submitted" in job.reason
+    assert sent == []
+
+
+def test_a_label_that_is_never_answered(shop: Workshop, intake: Intake, judge: StandIn, sent: list[Delivery]) -> None:
+    """The route's word on a label is kept."""
+    judge.answer = Classification(label="newsletter", confidence=0.9)
+    job = trip(shop, accept(intake))
+    assert (job.state, job.reason) == (State.DONE, "the route does not answer newsletter")
+    assert sent == []
+
+
+def test_one_correspondent_gets_only_so_many_replies(shop: Workshop, intake: Intake, sent: list[Delivery]) -> None:
+    """Two machines that answer each other stop: above the cap the reply is not sent."""
+    cap = shop.settings.smtp_out.max_replies_per_hour
+    jobs = [
+        trip(shop, accept(intake, MAIL.replace(b"m1@", b"%d@" % number), key=str(number))) for number in range(cap + 2)
+    ]
+    assert len(sent) == cap
+    assert jobs[-1].state is State.DONE
+    assert str(cap) in jobs[-1].reason
+
+
+def failing(times: int, error: Exception) -> Callable[[Delivery, Settings], Outcome]:
+    left = iter(range(times))
+
+    def send(_delivery: Delivery, _settings: Settings) -> Outcome:
+        if next(left, None) is not None:
+            raise error
+        return Outcome(detail="250 ok")
+
+    return send
+
+
+def test_a_delivery_has_a_schedule_of_its_own(shop: Workshop, intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 4xx makes the job wait in the ledger; the second attempt carries the same bytes and key."""
+    monkeypatch.setattr("tasks.sending.deliver", failing(1, Transient("451 later")))
+    job = trip(shop, accept(intake))
+    assert job.state is State.WAITING
+    assert job.due_at is not None
+    assert job.due_at > now_ms() + 60_000
+    before = shop.ledger.deliveries.of(job.id)[0].delivery
+    make_due(shop, job.id)
+    assert not pipeline.run(shop, job.id, DELIVER)
+    assert job_of(shop, job.id).state is State.DONE
+    [state] = shop.ledger.deliveries.of(job.id)
+    assert (state.state, state.attempts, state.delivery) == ("sent", 2, before)
+    assert [attempt.outcome for attempt in shop.ledger.deliveries.attempts_of(job.id)] == ["transient", "sent"]
+
+
+def test_a_refused_delivery_fails_the_job(shop: Workshop, intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 5xx is final; a retry of the job sends it again."""
+    monkeypatch.setattr("tasks.sending.deliver", failing(1, Permanent("550 no such user")))
+    job = trip(shop, accept(intake))
+    assert job.state is State.FAILED
+    assert "550 no such user" in job.reason
+    assert shop.ledger.jobs.retry(job.id, Stage.DELIVER, why="test")
+    shop.ledger.deliveries.reopen(job.id, resend=False)
+    pipeline.run(shop, job.id, DELIVER)
+    assert job_of(shop, job.id).state is State.DONE
+
+
+def test_a_target_that_is_down_costs_no_attempt(
+    shop: Workshop, intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the outage lasts, the schedule begins only when the other side answers."""
+    monkeypatch.setattr("tasks.sending.deliver", failing(9, Unavailable("smtp:x", "refused")))
+    job = trip(shop, accept(intake))
+    for _ in range(9):
+        make_due(shop, job.id)
+        pipeline.run(shop, job.id, DELIVER)
+    assert shop.ledger.deliveries.of(job.id)[0].attempts == 1
+    assert job_of(shop, job.id).state is State.DONE
+
+
+def test_an_event_is_judged_and_answers_nobody(shop: Workshop, intake: Intake, sent: list[Delivery]) -> None:
+    """An event has no sender: without a webhook to deliver to, the job is done."""
+    job = trip(shop, accept(intake, b'{"type": "order"}', kind=Kind.EVENT, content_type="application/json", sender=""))
+    assert job.state is State.DONE
+    assert sent == []
