@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 
 from celery import Celery
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, SecurityWarning
 from celery.signals import worker_ready
 
 from config.settings import Settings
@@ -18,6 +19,8 @@ from tasks.workshop import Workshop
 
 def run_worker(settings: Settings, queues: Sequence[str], concurrency: int, ready: Callable[[], None]) -> int:
     """Consume `queues` with `concurrency` threads until told to stop; the exit status."""
+    # as root in a container is an admin's choice; Celery's page-long warning about it belongs in no journal
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     shop = Workshop.open(settings)
     app = make_app(settings)
     for step in STAGES:

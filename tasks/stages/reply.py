@@ -15,7 +15,7 @@ from config.settings import Settings
 from tasks.compose import compose
 from tasks.model import Judge, Progress
 from tasks.models import Classification, Delivery, Document, Extracted, Job, Kind, MailFacts, Reply
-from tasks.payload import payload
+from tasks.payload import body_for, payload_of
 
 TO_SENDER = DeliverSpec(smtp="sender")
 
@@ -177,7 +177,8 @@ def _webhook(
     ordinal: int,
     tools: Answering,
 ) -> Delivery:
-    body = payload(job, extracted, classification, answer, tools.settings, spec.webhook)
+    told = payload_of(job, extracted, classification, answer, tools.settings.web.public_url)
+    body = body_for(tools.settings.endpoint[spec.webhook], told, tools.settings.templates_dir)
     return Delivery(
         ordinal=ordinal,
         transport="webhook",

@@ -1,0 +1,272 @@
+"""Finds a value again in the text it was read from: the words, the document, the page and the line.
+
+A value counts as found when the text holds it in any spelling that means the same: other spaces and line breaks, other
+dashes and quotes, another way to write the date, the number or the currency, and for text the usual confusions of OCR
+(O and 0, l and 1, S and 5, B and 8, rn and m). Nothing else counts: what a model made up is not found.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property
+
+from tasks.identifiers import NotAValue, one_line
+from tasks.models import Document
+from tasks.values import LONGEST, NUMBER, Hints, boolean, currencies_in, dates_in, parse_decimal
+
+QUOTE = 100
+"""Characters of a quote; a longer line is cut at spaces around the value."""
+
+SHORTEST_LOOSE = 5
+"""Letters and digits of a value that is also searched without regard to spaces, punctuation and OCR confusions."""
+
+_INVISIBLE = frozenset("\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff")
+_ALIKE = dict.fromkeys("‐‑‒–—―−", "-") | dict.fromkeys("‘’‚‛′`´", "'") | dict.fromkeys("“”„‟″«»", '"') | {"…": "..."}
+_CONFUSED = str.maketrans({"o": "0", "l": "1", "i": "1", "|": "1", "s": "5", "b": "8", "z": "2"})
+_TIGHT = re.compile(r"(?:(?<![\w.,])|(?<=EUR)|(?<=USD)|(?<=GBP)|(?<=CHF))\(?[-−–]?\d[\d.,'’]*")
+_SMALL_WORDS = frozenset(
+    {
+        "the",
+        "and",
+        "for",
+        "that",
+        "with",
+        "from",
+        "this",
+        "its",
+        "has",
+        "are",
+        "not",
+        "who",
+        "what",
+        "which",
+        "when",
+        "where",
+    }
+)
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Where a value stands."""
+
+    words: str
+    """The value as the document writes it, on one line."""
+    quote: str
+    """The words with what stands around them on their line: an exact part of the text."""
+    document: int | None
+    """Ordinal of the document; None for the mail's subject."""
+    page: int | None
+    line: int | None
+    """1-based; lines are counted within the page."""
+    loose: bool
+    """Only found by allowing for what OCR confuses."""
+    score: int
+    """How well it fits: an exact spelling and words of the field's description on the same line count."""
+
+
+class Source:
+    """One text, prepared for searching. `hints` are how it writes dates and numbers."""
+
+    def __init__(self, text: str, ordinal: int | None = None, language: str = "") -> None:
+        self.ordinal = ordinal
+        self.text = text
+        self.hints = Hints.of(text, language)
+
+    @classmethod
+    def of(cls, document: Document) -> Source:
+        """A document's whole text."""
+        return cls(document.text, document.ordinal, document.language)
+
+    @cached_property
+    def folded(self) -> tuple[str, list[int]]:
+        """The text in a spelling that ignores what doesn't matter, and where each of its characters comes from."""
+        return _fold(self.text)
+
+    @cached_property
+    def squeezed(self) -> tuple[str, list[int]]:
+        """Only letters and digits of `folded`."""
+        return _squeeze(*self.folded)
+
+    @cached_property
+    def confused(self) -> tuple[str, list[int]]:
+        """`squeezed`, with characters that OCR confuses made equal."""
+        return _confuse(*self.squeezed)
+
+    @cached_property
+    def _breaks(self) -> tuple[list[int], list[int]]:
+        feeds = [i for i, c in enumerate(self.text) if c == "\f"]
+        return feeds, [i for i, c in enumerate(self.text) if c in "\n\f"]
+
+    def place(self, offset: int) -> tuple[int, int]:
+        """Page and line of an offset, both from 1."""
+        feeds, ends = self._breaks
+        page = bisect_right(feeds, offset - 1)
+        first = bisect_right(ends, feeds[page - 1]) if page else 0
+        return page + 1, bisect_right(ends, offset - 1) - first + 1
+
+    def line_around(self, span: Span) -> Span:
+        """The whole line or lines that a span touches, without outer space."""
+        _, ends = self._breaks
+        before, after = bisect_right(ends, span[0] - 1), bisect_right(ends, span[1] - 1)
+        start = ends[before - 1] + 1 if before else 0
+        end = ends[after] if after < len(ends) else len(self.text)
+        line = self.text[start:end]
+        return start + len(line) - len(line.lstrip()), end - (len(line) - len(line.rstrip()))
+
+    def quote(self, span: Span) -> str:
+        """The words at `span` and what surrounds them on their line, cut at spaces to about QUOTE characters."""
+        start, end = self.line_around(span)
+        if end - start > QUOTE:
+            room = max(0, QUOTE - (span[1] - span[0])) // 2
+            start = max(start, self._next_space(span[0] - room, span[0]))
+            end = min(end, self._last_space(span[1], span[1] + room))
+        return self.text[start:end].strip()
+
+    def _next_space(self, start: int, stop: int) -> int:
+        found = re.search(r"\s", self.text[max(0, start) : stop])
+        return max(0, start) + found.end() if found else stop
+
+    def _last_space(self, start: int, stop: int) -> int:
+        found = re.search(r"\s\S*$", self.text[start:stop])
+        return start + found.start() if found else start
+
+
+def find(kind: str, value: str, raw: str, sources: Sequence[Source], about: str = "") -> Evidence | None:
+    """The best place where `value` (normal form, of type `kind`) stands in `sources`; None when it stands nowhere.
+
+    `raw` is how the model wrote it, `about` the field's name and description: both only help to choose among places.
+    """
+    wanted = frozenset(re.findall(r"[^\W\d_]{3,}", _fold(about)[0])) - _SMALL_WORDS
+    best: Evidence | None = None
+    for source in sources:
+        spans, loose = _spans(kind, value, raw, source, wanted)
+        for span in spans:
+            evidence = _weigh(source, span, raw, wanted, loose)
+            if best is None or evidence.score > best.score:
+                best = evidence
+    return best
+
+
+def _weigh(source: Source, span: Span, raw: str, wanted: frozenset[str], loose: bool) -> Evidence:
+    words = source.text[slice(*span)]
+    line = _fold(source.text[slice(*source.line_around(span))][:LONGEST])[0]
+    near = sum(word in line for word in wanted)
+    score = near + 4 * (words == raw) - 10 * loose
+    page, number = source.place(span[0]) if source.ordinal is not None else (None, None)
+    return Evidence(one_line(words), source.quote(span), source.ordinal, page, number, loose, score)
+
+
+def _spans(kind: str, value: str, raw: str, source: Source, about: frozenset[str]) -> tuple[list[Span], bool]:
+    """All places of a value in one document, and whether they were only found loosely."""
+    typed: dict[str, Callable[[], Iterable[Span]]] = {
+        "date": lambda: (span for found, span in dates_in(source.text, source.hints) if found == value),
+        "currency": lambda: (span for found, span in currencies_in(source.text) if found == value),
+        "decimal": lambda: _numbers(value, source),
+        "integer": lambda: _numbers(value, source),
+        "boolean": lambda: _booleans(value, source, about),
+        "iban": lambda: _search(_squeeze(*_fold(value))[0], source.squeezed),
+        "vat": lambda: _search(_squeeze(*_fold(value))[0], source.squeezed),
+    }
+    if kind in typed:
+        return list(typed[kind]()), False
+    for wanted in dict.fromkeys((value, raw)):
+        if found := list(_search(_fold(wanted)[0].strip(), source.folded)):
+            return found, False
+    squeezed = _squeeze(*_fold(value))[0]
+    if len(squeezed) < SHORTEST_LOOSE:
+        return [], False
+    if found := list(_search(squeezed, source.squeezed)):
+        return found, False
+    return list(_search(_confuse(squeezed, [])[0], source.confused)), True
+
+
+def _numbers(value: str, source: Source) -> Iterator[Span]:
+    wanted = Decimal(value)
+    for pattern in (NUMBER, _TIGHT):
+        for match in pattern.finditer(source.text):
+            end = match.end() + (source.text[match.end() : match.end() + 1] in {"-", "−"})
+            try:
+                if Decimal(parse_decimal(source.text[match.start() : end], source.hints)) == wanted:
+                    yield match.span()
+            except NotAValue:
+                continue
+
+
+def _booleans(value: str, source: Source, about: frozenset[str]) -> Iterator[Span]:
+    """A yes or no counts only on a line that speaks of the field."""
+    for match in re.finditer(r"[^\W\d_]+", source.text):
+        try:
+            if boolean(match[0], source.hints) != value:
+                continue
+        except NotAValue:
+            continue
+        line = _fold(source.text[slice(*source.line_around(match.span()))])[0]
+        if any(word in line for word in about):
+            yield match.span()
+
+
+def _search(wanted: str, folded: tuple[str, list[int]]) -> Iterator[Span]:
+    """Places of `wanted` that don't cut a word or number of the text."""
+    text, origin = folded
+    start = text.find(wanted) if wanted else -1
+    while start >= 0:
+        end = start + len(wanted)
+        if not (_joined(text, origin, start) or _joined(text, origin, end)):
+            yield origin[start], origin[end - 1] + 1
+        start = text.find(wanted, start + 1)
+
+
+def _joined(text: str, origin: list[int], at: int) -> bool:
+    """Whether the characters on both sides of `at` belong to one word (they touch in the original, too)."""
+    if at in {0, len(text)} or origin[at] - origin[at - 1] > 1:
+        return False
+    return text[at - 1].isalnum() and text[at].isalnum()
+
+
+def _fold(text: str) -> tuple[str, list[int]]:
+    out: list[str] = []
+    origin: list[int] = []
+    for index, char in enumerate(text):
+        if char in _INVISIBLE or (
+            char == "\n" and _hyphenated(text, index) and out and out.pop() and origin.pop() >= 0
+        ):
+            continue
+        if char.isspace():
+            if out and out[-1] == " ":
+                continue
+            folded = " "
+        else:
+            folded = _ALIKE.get(char) or unicodedata.normalize("NFKC", char).casefold()
+        out.extend(folded)
+        origin.extend([index] * len(folded))
+    return "".join(out), origin
+
+
+def _hyphenated(text: str, newline: int) -> bool:
+    """A word broken over two lines: letter, hyphen, line break, small letter."""
+    return (
+        newline > 1
+        and text[newline - 1] == "-"
+        and text[newline - 2].isalpha()
+        and text[newline + 1 : newline + 2].islower()
+    )
+
+
+def _squeeze(text: str, origin: list[int]) -> tuple[str, list[int]]:
+    kept = [i for i, char in enumerate(text) if char.isalnum()]
+    return "".join(text[i] for i in kept), [origin[i] for i in kept] if origin else []
+
+
+def _confuse(text: str, origin: list[int]) -> tuple[str, list[int]]:
+    plain = "".join(unicodedata.normalize("NFD", char)[0] for char in text).translate(_CONFUSED)
+    firsts = [i for i in range(len(plain)) if plain[i - 1 : i + 1] != "rn" or i == 0]
+    joined = "".join("m" if plain[i : i + 2] == "rn" else plain[i] for i in firsts)
+    return joined, [origin[i] for i in firsts] if origin else []

@@ -1,0 +1,68 @@
+"""What one call to the model is made of: the wish, the answer, the progress, and the prompt that did not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tasks.errors import Permanent
+from tasks.models import Noun
+from tasks.prompts import Messages
+
+
+class Progress(Noun):
+    """How far a call is: told for each piece that streams in."""
+
+    phase: str
+    """`label`, `fields`, `summary` or `reply`."""
+    tokens: int
+    """Tokens written so far in this call."""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class TooLong(Permanent):
+    """A prompt was longer than the context: nothing of its answer counts. `factor` is how far the estimate was off."""
+
+    def __init__(self, reason: str, factor: float = 2.0) -> None:
+        super().__init__(reason)
+        self.factor = factor
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One call's wishes."""
+
+    model: str
+    messages: Messages
+    phase: str
+    predict: int
+    """Tokens that the answer may have."""
+    num_ctx: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    schema: dict[str, Any] | None = None
+    logprobs: bool = False
+
+
+@dataclass
+class Answer:
+    """What one call came to."""
+
+    text: str = ""
+    next_token: dict[str, float] | None = None
+    """Log-probabilities of the first token, when asked for and told."""
+    done_reason: str = ""
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+
+
+class Engine(Protocol):
+    """Whatever answers: tasks/model.py's Ollama."""
+
+    def context_limit(self, model: str) -> int:
+        """The longest context of a model, in tokens."""
+
+    def ask(self, wish: Ask, progress: OnProgress | None = None) -> Answer:
+        """Make one call."""

@@ -1,0 +1,178 @@
+"""A job's way through the model: the label over all documents, then the fields of that label, then the reply's words.
+
+Several attachments are also looked at one by one: what they are counts half, the mail as a whole counts half, and the
+fields are read from the body and from those attachments that are of the job's kind. docs/model.md tells the rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from config.engine import ModelSettings
+from config.routes import Route
+from tasks.errors import NeedsReview
+from tasks.judging import labels, sentences
+from tasks.judging.budget import condense, estimate
+from tasks.judging.calls import Engine, OnProgress
+from tasks.judging.extract import extract
+from tasks.judging.fields import LabelOnly, missing
+from tasks.judging.session import FRAME, Session, shown, shrinking
+from tasks.models import Classification, Document, MailFacts, Noun
+from tasks.prompts import PREFIX, Material, Part, Prompts, canary
+
+FIRST_LOOK = 900
+"""Estimated tokens of text that the label call sees: the start and the end of what is longer."""
+MOST_ATTACHMENTS = 6
+"""Attachments that are also looked at one by one."""
+REPLY_TOKENS = 160
+BODY_NAMES = frozenset({"body", "event"})
+
+
+class FreeText(Noun):
+    """The reply's own sentences."""
+
+    text: str
+    """Plain text in one paragraph; empty when nothing fit to send was written."""
+    output_tokens: int
+
+
+class Trip:
+    """One job and one route."""
+
+    def __init__(
+        self, engine: Engine, prompts: Prompts, settings: ModelSettings, route: Route, progress: OnProgress | None
+    ) -> None:
+        self._prompts = prompts
+        self._settings = settings
+        self._route = route
+        self._session = Session(engine, settings, route, progress)
+
+    def classify(self, documents: Sequence[Document], mail: MailFacts | None) -> Classification:
+        """Label, fields and summary. Raises NeedsReview when there is nothing to read."""
+        if not self._route.labels:
+            raise NeedsReview(f"the route {self._route.name} has no labels; add [labels.NAME] to its file")
+        readable = [document for document in documents if document.status == "read" and document.text.strip()]
+        if not readable and not (mail and mail.subject.strip()):
+            reasons = "; ".join(f"{document.name}: {document.reason}" for document in documents if document.reason)
+            raise NeedsReview(f"there is nothing to read{': ' if reasons else ''}{reasons}")
+        material = Material.of(mail, [Part.of(document) for document in documents])
+        shares, method, kinds = self._label(material, readable)
+        label = max(shares, key=lambda name: shares[name])
+        chosen = [document for document in readable if kinds.get(document.ordinal, label) == label] or readable
+        found = extract(self._session, self._prompts, self._route, label, chosen, material)
+        for problem in found.notes:
+            self._session.note(problem)
+        doubts = [
+            self._unsure(label, shares[label]),
+            *found.review,
+            self._lacking(label, missing(self._route.labels[label].fields, found.fields)),
+        ]
+        return Classification(
+            label=label,
+            confidence=round(shares[label], 4),
+            alternatives={name: round(share, 4) for name, share in shares.items()},
+            method=method,
+            summary=found.summary,
+            fields=found.fields,
+            model=self._session.model,
+            prompt_tokens=self._session.prompt_tokens,
+            output_tokens=self._session.output_tokens,
+            notes=tuple(self._session.notes),
+            review="; ".join(reason for reason in doubts if reason),
+        )
+
+    def _unsure(self, label: str, confidence: float) -> str:
+        own = self._route.model.min_confidence
+        least = self._settings.min_confidence if own is None else own
+        if confidence >= least:
+            return ""
+        return f"the model is not sure: {label} at {confidence:.2f}, below {least:g}"
+
+    def _lacking(self, label: str, names: Sequence[str]) -> str:
+        return f"{label} needs {', '.join(names)}, not found in the text" if names else ""
+
+    def _label(self, material: Material, readable: Sequence[Document]) -> tuple[dict[str, float], str, dict[int, str]]:
+        """Every label's share, how they were found, and the kinds of attachments that were looked at one by one."""
+        names = list(self._route.labels)
+        if len(names) == 1:
+            return {names[0]: 1.0}, "only", {}
+        whole, method = self._shares(material)
+        attachments = [document for document in readable if document.name not in BODY_NAMES]
+        if len(attachments) < 2:
+            return whole, method, {}
+        if len(attachments) > MOST_ATTACHMENTS:
+            self._session.note(f"the first {MOST_ATTACHMENTS} of {len(attachments)} attachments were judged one by one")
+        alone = {
+            document.ordinal: self._shares(Material("", "", (Part.of(document),)))[0]
+            for document in attachments[:MOST_ATTACHMENTS]
+        }
+        kinds = {ordinal: max(shares, key=lambda name: shares[name]) for ordinal, shares in alone.items()}
+        for document in attachments[:MOST_ATTACHMENTS]:
+            kind = kinds[document.ordinal]
+            self._session.note(f"{document.name} alone looks like {kind} ({alone[document.ordinal][kind]:.2f})")
+        together = labels.vote([(whole, 1.0), *((shares, 1.0 / len(alone)) for shares in alone.values())])
+        return together, method, kinds
+
+    def _shares(self, material: Material) -> tuple[dict[str, float], str]:
+        names = list(self._route.labels)
+        return shrinking(FIRST_LOOK, lambda room: self._ask_label(self._condensed(material, room), names))
+
+    def _ask_label(self, material: Material, names: list[str]) -> tuple[dict[str, float], str]:
+        messages = self._prompts.label(self._route, material)
+
+        def next_token(start: str) -> Mapping[str, float] | None:
+            opened = [*messages, {"role": "assistant", "content": PREFIX + start}]
+            return self._session.ask(opened, "label", predict=1, logprobs=True).next_token
+
+        if shares := labels.probabilities(names, next_token):
+            return shares, "logprobs"
+        first, second = (self._name_label(material, reverse=reverse) for reverse in (False, True))
+        if first != second:
+            self._session.note(f"asked twice, the model said {first} and {second}")
+        return labels.agreed(first, second, names), "schema"
+
+    def _name_label(self, material: Material, *, reverse: bool) -> str:
+        shape = LabelOnly(list(self._route.labels))
+        answer = self._session.ask(
+            self._prompts.label(self._route, material, reverse=reverse), "label", predict=32, schema=shape.schema
+        )
+        return shape.read(answer.text)
+
+    def _condensed(self, material: Material, room: int) -> Material:
+        """Start and end of each part, so that all fit into `room`; what a short part leaves goes to the longer ones."""
+        texts = sorted(enumerate(material.parts), key=lambda item: estimate(item[1].text))
+        short: dict[int, Part] = {}
+        for taken, (index, part) in enumerate(texts):
+            share = max(24, room // (len(texts) - taken) - FRAME)
+            text, cut = condense(part.text, share)
+            short[index] = Part(part.name, text)
+            room -= estimate(text) + FRAME
+            if cut:
+                self._session.note(f"{part.name}: the label was judged by its start and end; the fields by all of it")
+        return shown(material, [short[index] for index in range(len(texts))])
+
+    def free_text(
+        self, documents: Sequence[Document], mail: MailFacts | None, classification: Classification
+    ) -> FreeText:
+        """The reply's own sentences. Raises NeedsReview when the answer repeats what must not come out."""
+        language = next((document.language for document in documents if document.language), "")
+        messages = self._prompts.free_text(
+            self._route, classification.label, classification.summary, classification.values(), language
+        )
+        answer = self._session.ask(messages, "reply", predict=REPLY_TOKENS)
+        if canary(self._route) in answer.text:
+            raise NeedsReview("the reply's text repeats the model's instructions")
+        written = answer.text if answer.done_reason != "length" else sentences.whole(answer.text)
+        return FreeText(
+            text=sentences.clean(written, self._allowed(mail, classification)), output_tokens=answer.output_tokens
+        )
+
+    def _allowed(self, mail: MailFacts | None, classification: Classification) -> frozenset[str]:
+        """Addresses that may stand in a reply: the correspondent's own, and those read with evidence as a field."""
+        specs = self._route.labels[classification.label].fields if classification.label in self._route.labels else {}
+        read = [
+            field.value
+            for field in classification.fields
+            if field.supported and field.name in specs and specs[field.name].type == "email"
+        ]
+        return frozenset(address.casefold() for address in [mail.from_address if mail else "", *read] if address)

@@ -1,0 +1,157 @@
+"""Fields and summary of one label from all of the text: split where it is long, merged by evidence, repaired once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel
+
+from config.routes import FieldSpec, Route
+from tasks.evidence import Source
+from tasks.judging import fields as reading
+from tasks.judging.fields import Reading
+from tasks.judging.session import Session, batches, shown, shrinking
+from tasks.models import Document, Field
+from tasks.prompts import Material, Messages, Part, Prompts, canary
+
+SPARE = 400
+"""Tokens kept for the repair: the first answer and what was wrong with it."""
+
+
+@dataclass
+class Found:
+    """What was read, and what an admin or a reviewer should know about it."""
+
+    fields: tuple[Field, ...] = ()
+    summary: str = ""
+    notes: list[str] = field(default_factory=list)
+    review: list[str] = field(default_factory=list)
+
+
+def extract(
+    session: Session, prompts: Prompts, route: Route, label: str, documents: Sequence[Document], material: Material
+) -> Found:
+    """Read the fields of `label` from `documents`, all of their text. `material` gives the mail's head."""
+    return _Extraction(session, prompts, route, label, documents, material).run()
+
+
+class _Extraction:
+    def __init__(
+        self,
+        session: Session,
+        prompts: Prompts,
+        route: Route,
+        label: str,
+        documents: Sequence[Document],
+        head: Material,
+    ) -> None:
+        self.session, self.prompts, self.route, self.label, self.head = session, prompts, route, label, head
+        self.specs: Mapping[str, FieldSpec] = route.labels[label].fields
+        self.key = reading.summary_key(self.specs)
+        self.shape: type[BaseModel] = reading.answer_model(self.specs, self.key)
+        self.schema = reading.schema(self.shape)
+        self.parts = [Part.of(document) for document in documents]
+        self.sources = [*map(Source.of, documents), *([Source(head.subject)] if head.subject else [])]
+        self.found = Found()
+        self.repaired = False
+
+    def run(self) -> Found:
+        frame = self._messages(())
+        answers = shrinking(self.session.room(frame, self.session.predict + SPARE), self._answers)
+        if not answers:
+            self.found.review.append("the model's answer does not follow the form, even when asked again")
+            return self.found
+        readings = [self._read(answer) for answer in answers]
+        self.found.fields = tuple(self._kept(readings))
+        self.found.summary = self._summary([answer.get(self.key) or "" for answer in answers])
+        if any(canary(self.route) in str(answer) for answer in answers):
+            self.found.review.append("the answer repeats the model's instructions")
+            self.found.fields, self.found.summary = (), ""
+        return self.found
+
+    def _messages(self, parts: Sequence[Part]) -> Messages:
+        return self.prompts.fields(self.route, self.label, self.key, shown(self.head, parts))
+
+    def _answers(self, room: int) -> list[dict[str, str | None]]:
+        """The form filled for each batch of the text; batches whose answer cannot be used are missing, and told."""
+        filled = []
+        portions = batches(self.parts, room) or [()]
+        if len(portions) > 1:
+            self.session.note(
+                f"the text was split into {len(portions)} parts to fit {self.session.num_ctx} tokens; best evidence won"
+            )
+        for number, portion in enumerate(portions, 1):
+            answer = self._fill(self._messages(portion))
+            if answer is None:
+                self.session.note(f"part {number} of {len(portions)} gave no usable answer")
+            else:
+                filled.append(answer)
+        return filled
+
+    def _fill(self, messages: Messages) -> dict[str, str | None] | None:
+        """One filled form; one repair when it does not parse, or when a value of it cannot stand."""
+        text, answer, wrong = self._try(messages)
+        if not wrong or self.repaired:
+            return answer
+        self.repaired = True
+        again = [*messages, {"role": "assistant", "content": text}, self.prompts.repair(wrong)]
+        _, second, _ = self._try(again)
+        self.session.note(f"asked again about: {', '.join(wrong)}")
+        if answer is None or second is None:
+            return second or answer
+        return answer | {name: second[name] for name in wrong if self._better(name, second[name], answer[name])}
+
+    def _try(self, messages: Messages) -> tuple[str, dict[str, str | None] | None, dict[str, str]]:
+        told = self.session.ask(messages, "fields", schema=self.schema)
+        if told.done_reason == "length":
+            return told.text[:200], None, {"answer": "it was too long; write shorter values"}
+        try:
+            answer = reading.parse(self.shape, told.text)
+        except ValueError as error:
+            return told.text, None, {"answer": str(error)}
+        readings = {one.field.name: one for one in self._read(answer)}
+        wrong = {name: f'"{one.field.value}" {one.wrong}' for name, one in readings.items() if one.wrong}
+        return told.text, answer, wrong
+
+    def _better(self, name: str, second: str | None, first: str | None) -> bool:
+        """A corrected value counts when it is found in the text; taking back one that was not found always does."""
+        if second is None:
+            return True
+        return second != first and not reading.read(name, self.specs[name], second, self.sources).wrong
+
+    def _read(self, answer: Mapping[str, str | None]) -> list[Reading]:
+        return [
+            reading.read(name, spec, written, self.sources)
+            for name, spec in self.specs.items()
+            if (written := answer.get(name)) is not None
+        ]
+
+    def _kept(self, readings: Sequence[Sequence[Reading]]) -> list[Field]:
+        kept = []
+        for name in self.specs:
+            one = reading.best(one for some in readings for one in some if one.field.name == name)
+            if one is None:
+                continue
+            kept.append(one.field)
+            if one.wrong:
+                self.found.notes.append(f'{name}: "{one.field.value}" {one.wrong}')
+            if one.loose:
+                self.found.notes.append(
+                    f'{name}: "{one.field.value}" stands as "{one.field.quote}", read as an OCR confusion'
+                )
+        return kept
+
+    def _summary(self, summaries: Sequence[str]) -> str:
+        told = [summary for summary in summaries if summary]
+        if len(told) < 2:
+            return told[0] if told else ""
+        shape = reading.answer_model({}, self.key)
+        room = self.session.room(self._messages(()), self.session.predict)
+        joined = Part("summaries of its parts", "\n".join(told))
+        portion = batches([joined], room)[0]
+        answer = self.session.ask(self._messages(portion), "summary", schema=reading.schema(shape))
+        try:
+            return reading.parse(shape, answer.text)[self.key] or told[0]
+        except ValueError:
+            return told[0]

@@ -1,0 +1,75 @@
+"""A cheap, bounded look at a mail's header, before any parser has seen it.
+
+Listeners need three facts about bytes that nobody has read yet: the sender, the key under which a repeat is recognised,
+and what the own mail server wrote about the sender. None of that is worth an e-mail parser in the process that holds
+the network connection, so this is a linear scan over at most HEAD_LIMIT bytes that never raises on any input.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+HEAD_LIMIT = 1_048_576
+"""Bytes in which the header has to end; what comes later counts as body."""
+VALUE_LIMIT = 8_192
+"""Bytes of one header field that are looked at."""
+
+_END = re.compile(rb"\r?\n\r?\n")
+_FIELD = re.compile(rb"[^\n]*\n?(?:[ \t][^\n]*\n?)*")
+_QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_ANGLE = re.compile(rb"<([^<>]*)>")
+_BARE = re.compile(rb'[^\s<>(),;:"]+@[^\s<>(),;:"]+')
+
+
+def body_offset(raw: bytes) -> int:
+    """Where the header ends: the first byte of the empty line that closes it, or the end of what is looked at."""
+    if raw[:1] == b"\n" or raw[:2] == b"\r\n":
+        return 0
+    found = _END.search(raw, 0, HEAD_LIMIT)
+    return raw.index(b"\n", found.start()) + 1 if found else min(len(raw), HEAD_LIMIT)
+
+
+def fields(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Each header field as (lower-case name, whole field with its folded lines), in order (RFC 5322 section 2.2)."""
+    end = body_offset(raw)
+    position = 0
+    while position < end:
+        found = _FIELD.match(raw, position, end)
+        if found is None or not found[0]:
+            return
+        name, _, _ = found[0][:VALUE_LIMIT].partition(b":")
+        yield name.strip().lower(), found[0]
+        position = found.end()
+
+
+def first(raw: bytes, name: bytes) -> bytes | None:
+    """The value of the first field called `name` (lower case), unfolded and cut to VALUE_LIMIT; None without one."""
+    for found, field in fields(raw):
+        if found == name:
+            value = field[:VALUE_LIMIT].partition(b":")[2]
+            return b" ".join(value.split())
+    return None
+
+
+def sender_of(raw: bytes) -> str:
+    """The reverse path that the last mail server wrote down (`Return-Path`), else the address in `From`.
+
+    Empty for `<>` and when neither is there. Only for sources that carry no envelope (IMAP, files): over SMTP the
+    envelope itself is known.
+    """
+    path = first(raw, b"return-path")
+    if path is not None:
+        angle = _ANGLE.search(path)
+        return _text(angle[1] if angle else path)
+    author = _QUOTED.sub(b"", first(raw, b"from") or b"")
+    angle = _ANGLE.search(author)
+    if angle and b"@" in angle[1]:
+        return _text(angle[1])
+    bare = _BARE.search(author)
+    return _text(bare[0]) if bare else ""
+
+
+def _text(address: bytes) -> str:
+    """An address as text: no white space, no control characters, RFC 5321's 254 bytes and a little at most."""
+    return "".join(filter(str.isprintable, address.decode("utf-8", "replace"))).strip()[:320]

@@ -1,0 +1,129 @@
+"""Renders templates/prompts: what the model is asked, static part first so that the server's prefix cache serves it.
+
+Text of documents only ever stands between two lines with the same mark. The mark is taken from the text's own hash: it
+looks random, is the same on every repeat, and no text can hold its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from config.routes import Route
+from config.settings import TEMPLATES
+from tasks.judging.budget import tidy
+from tasks.models import Document, MailFacts
+
+Messages = list[dict[str, str]]
+
+PREFIX = '{"label": "'
+"""Start of the assistant's message in the label call: what follows is a label and nothing else."""
+
+LANGUAGES = {
+    "bg": "Bulgarian", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek", "en": "English", "es": "Spanish",
+    "et": "Estonian", "fi": "Finnish", "fr": "French", "hr": "Croatian", "hu": "Hungarian", "it": "Italian",
+    "ja": "Japanese", "lt": "Lithuanian", "lv": "Latvian", "nl": "Dutch", "no": "Norwegian", "pl": "Polish",
+    "pt": "Portuguese", "ro": "Romanian", "sk": "Slovak", "sl": "Slovenian", "sv": "Swedish", "tr": "Turkish",
+    "uk": "Ukrainian", "zh": "Chinese",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Part:
+    """One document, or a part of one, as it stands in a prompt."""
+
+    name: str
+    text: str
+
+    @cached_property
+    def mark(self) -> str:
+        """The delimiter: 8 hex digits of the SHA-256 of the text."""
+        return hashlib.sha256(self.text.encode("utf-8", "replace")).hexdigest()[:8]
+
+    @classmethod
+    def of(cls, document: Document) -> Part:
+        """A whole document, tidied; of an unreadable one only the reason."""
+        if document.status != "read":
+            return cls(document.name, f"({document.status}: {document.reason})")
+        return cls(document.name, tidy(document.text))
+
+
+@dataclass(frozen=True)
+class Material:
+    """What one prompt shows of a job."""
+
+    subject: str
+    sender: str
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def of(cls, mail: MailFacts | None, parts: Sequence[Part]) -> Material:
+        """The head of the mail, when there is one, and parts of its documents."""
+        if mail is None:
+            return cls("", "", tuple(parts))
+        sender = f"{mail.from_name} <{mail.from_address}>" if mail.from_name else mail.from_address
+        return cls(tidy(mail.subject)[:300], tidy(sender)[:200], tuple(parts))
+
+
+class Prompts:
+    """The prompt templates of one folder."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._environment = Environment(
+            loader=FileSystemLoader(folder or TEMPLATES / "prompts"),
+            undefined=StrictUndefined,
+            autoescape=False,  # noqa: S701 - prompts are plain text, not HTML
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+
+    def label(self, route: Route, material: Material, *, reverse: bool = False) -> Messages:
+        """Ask for the label: instructions, one example a label, the material. `reverse` turns the labels round."""
+        labels = dict(reversed(route.labels.items())) if reverse else route.labels
+        messages = [_say("system", self._render("label.system.j2", labels=labels))]
+        for name, label in labels.items():
+            if label.example:
+                example = Material("", "", (Part("text", tidy(label.example)),))
+                messages += [_say("user", self._material(example)), _say("assistant", f'{PREFIX}{name}"}}')]
+        return [*messages, _say("user", self._material(material))]
+
+    def fields(self, route: Route, label: str, summary_key: str, material: Material) -> Messages:
+        """Ask for the fields of `label` and a summary."""
+        spec = route.labels[label]
+        system = self._render("fields.system.j2", label=label, spec=spec, summary_key=summary_key, canary=canary(route))
+        return [_say("system", system), _say("user", self._material(material))]
+
+    def repair(self, wrong: Mapping[str, str]) -> dict[str, str]:
+        """The user's message after an answer that cannot stand: what is wrong, by field or by "answer"."""
+        return _say("user", self._render("repair.user.j2", wrong=wrong))
+
+    def free_text(self, route: Route, label: str, summary: str, values: Mapping[str, str], language: str) -> Messages:
+        """Ask for the reply's own sentences. The document itself is not shown: what it says cannot steer the reply."""
+        named = LANGUAGES.get(language, "English")
+        system = self._render("reply.system.j2", instructions=route.reply.instructions, canary=canary(route))
+        facts = json.dumps(dict(values), ensure_ascii=False)
+        says = route.labels[label].says if label in route.labels else label
+        user = self._render("reply.user.j2", label=label, says=says, summary=summary, facts=facts, language=named)
+        return [_say("system", system), _say("user", user)]
+
+    def _material(self, material: Material) -> str:
+        return self._render("material.j2", material=material)
+
+    def _render(self, name: str, **values: Any) -> str:
+        return self._environment.get_template(name).render(**values).strip()
+
+
+def canary(route: Route) -> str:
+    """A string that stands in prompts and in nothing Postroom writes: an answer that has it repeats its orders."""
+    return "ref-" + hashlib.sha256(f"postroom canary {route.name}".encode()).hexdigest()[:10]
+
+
+def _say(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}

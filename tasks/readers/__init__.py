@@ -1,0 +1,10 @@
+"""Bytes to text: mail taken apart, documents of every common format read, each in a sandboxed child process.
+
+A module of this folder that declares `TYPES` and `read` is a format; see docs/reading.md.
+"""
+
+from tasks.readers.limits import Limits
+from tasks.readers.sniffing import sniff
+from tasks.readers.walk import read_message
+
+__all__ = ["Limits", "read_message", "sniff"]

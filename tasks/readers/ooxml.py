@@ -1,0 +1,185 @@
+"""DOCX and PPTX straight from their XML: headers, footers, tables, notes, comments and text boxes included."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from io import BytesIO
+
+from tasks.errors import Unreadable
+from tasks.readers.content import Child, Content, Source
+from tasks.readers.xmlscan import scan
+
+_DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+_PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+TYPES = (_DOCX, _PPTX)
+
+_WORD_PARTS = (
+    (re.compile(r"word/header\d*\.xml"), ""),
+    (re.compile(r"word/document\d?\.xml"), ""),
+    (re.compile(r"word/footnotes\.xml"), "Footnotes:"),
+    (re.compile(r"word/endnotes\.xml"), "Endnotes:"),
+    (re.compile(r"word/comments\.xml"), "Comments:"),
+    (re.compile(r"word/footer\d*\.xml"), ""),
+)
+_SLIDE = re.compile(r"ppt/slides/slide(\d+)\.xml")
+_EMBEDDED = re.compile(r"(word|ppt)/embeddings/(.+)")
+_PICTURE = re.compile(r"(word|ppt)/media/(.+\.(?:png|jpe?g|tiff?|bmp|gif))", re.I)
+_SKIPPED = frozenset({"Fallback", "moveFrom", "instrText", "delText"})
+_FEW_CHARACTERS = 200
+
+
+def read(source: Source) -> Content:
+    """Text in reading order. Embedded files are children; so are pictures, where there are hardly any words."""
+    try:
+        with zipfile.ZipFile(BytesIO(source.data)) as package:
+            package_reader = _Package(package, source)
+            content = package_reader.slides() if source.content_type == _PPTX else package_reader.document()
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise Unreadable(f"the document's ZIP container is damaged: {error}") from error
+    return content
+
+
+class _Package:
+    """One Office file: its parts by name, and what may still be unpacked."""
+
+    def __init__(self, package: zipfile.ZipFile, source: Source) -> None:
+        self._package = package
+        self._names = [info.filename for info in package.infolist()]
+        self._room = source.limits.unpacked_bytes
+        self._notes: list[str] = []
+
+    def document(self) -> Content:
+        """A Word document; page breaks as Word last laid them out."""
+        texts = []
+        for pattern, title in _WORD_PARTS:
+            seen: set[str] = set()
+            for name in sorted(name for name in self._names if pattern.fullmatch(name)):
+                text = self._text(name)
+                if text.strip() and text not in seen:
+                    seen.add(text)
+                    texts.append(f"{title}\n{text}" if title else text)
+        return self._content("\n\n".join(texts))
+
+    def slides(self) -> Content:
+        """A presentation: a page per slide, its notes below it."""
+        numbers = sorted(int(found[1]) for name in self._names if (found := _SLIDE.fullmatch(name)))
+        pages = []
+        for number in numbers:
+            page = self._text(f"ppt/slides/slide{number}.xml").replace("\f", "\n")
+            notes = f"ppt/notesSlides/notesSlide{number}.xml"
+            spoken = self._text(notes).replace("\f", "\n").strip() if notes in self._names else ""
+            pages.append(f"{page}\n\nNotes:\n{spoken}" if spoken and not spoken.isdigit() else page)
+        return self._content("\f".join(pages))
+
+    def _content(self, text: str) -> Content:
+        children = self._children(text)
+        return Content(text, pages=text.count("\f") + 1, notes=tuple(self._notes), children=tuple(children))
+
+    def _children(self, text: str) -> list[Child]:
+        found = [Child(match[2], self._bytes(name)) for name in self._names if (match := _EMBEDDED.fullmatch(name))]
+        pictures = [(match[2], name) for name in self._names if (match := _PICTURE.fullmatch(name))]
+        if len(text.strip()) < _FEW_CHARACTERS:
+            return found + [Child(short, self._bytes(name)) for short, name in pictures]
+        if pictures:
+            self._notes.append(f"{len(pictures)} pictures in it were not read")
+        return found
+
+    def _text(self, name: str) -> str:
+        writer = Flow()
+        scan(self._bytes(name), start=writer.start, end=writer.end, text=writer.text)
+        if writer.hidden:
+            self._notes.append(f"{writer.hidden} characters of hidden text were left out")
+        return writer.result()
+
+    def _bytes(self, name: str) -> bytes:
+        with self._package.open(name) as part:
+            data = part.read(self._room + 1)
+        self._room -= len(data)
+        if self._room < 0:
+            raise Unreadable("the document is larger than allowed once unpacked")
+        return data
+
+
+class Flow:
+    """Listens to WordprocessingML or DrawingML, whose names for paragraphs, runs and tables are the same."""
+
+    def __init__(self) -> None:
+        self.hidden = 0
+        self._lines: list[str] = []
+        self._targets: list[list[str]] = [self._lines]
+        """Where a paragraph goes: the page, or the innermost table cell."""
+        self._rows: list[list[str]] = []
+        self._paragraphs: list[list[str]] = []
+        self._path: list[str] = []
+        self._skip = 0
+        self._hidden_run = False
+
+    def result(self) -> str:
+        """The text; form feeds where pages end."""
+        text = "\n".join(self._lines)
+        return re.sub(r"\n?\f[\s\f]*", "\f", text).strip("\f\n")
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        """A start tag."""
+        parent = self._path[-1] if self._path else ""
+        self._path.append(name)
+        if self._skip or name in _SKIPPED:
+            self._skip += 1
+        elif name == "p" and parent != "pPr":
+            self._paragraphs.append([])
+        elif name == "tc":
+            self._targets.append([])
+        elif name == "tr":
+            self._rows.append([])
+        elif name == "r":
+            self._hidden_run = False
+        elif name == "vanish" and parent == "rPr" and self._path[-3:-2] == ["r"]:
+            self._hidden_run = attributes.get("val", "true") not in ("0", "false", "off")
+        else:
+            self._mark(name, parent, attributes)
+
+    def _mark(self, name: str, parent: str, attributes: dict[str, str]) -> None:
+        if parent not in ("r", "p"):
+            return
+        if name == "tab":
+            self._write("\t")
+        elif name == "lastRenderedPageBreak" or (name == "br" and attributes.get("type") == "page"):
+            self._write("\f" if len(self._targets) == 1 else "")
+        elif name in ("br", "cr"):
+            self._write("\n")
+        elif name == "noBreakHyphen":
+            self._write("-")
+
+    def end(self, name: str) -> None:
+        """An end tag."""
+        self._path.pop()
+        if self._skip:
+            self._skip -= 1
+        elif name == "p" and self._paragraphs:
+            self._targets[-1].append("".join(self._paragraphs.pop()))
+        elif name == "tc" and len(self._targets) > 1:
+            cell = self._targets.pop()
+            (self._rows[-1] if self._rows else self._targets[-1]).append("\n".join(cell).strip())
+        elif name == "tr" and self._rows:
+            self._targets[-1].append(_row(self._rows.pop()))
+
+    def text(self, data: str) -> None:
+        """A run of characters."""
+        if self._skip or not self._path or self._path[-1] != "t":
+            return
+        if self._hidden_run:
+            self.hidden += len(data)
+        else:
+            self._write(data)
+
+    def _write(self, piece: str) -> None:
+        if self._paragraphs:
+            self._paragraphs[-1].append(piece)
+
+
+def _row(cells: list[str]) -> str:
+    """A table row as one line; the single cell of a layout table keeps its lines."""
+    if len(cells) == 1:
+        return cells[0]
+    return "\t".join(" ".join(cell.split()) for cell in cells)

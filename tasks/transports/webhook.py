@@ -1,0 +1,198 @@
+"""Webhooks out: one attempt to post a delivery's bytes to an [endpoint.NAME], signed as Standard Webhooks 1.0.0."""
+
+from __future__ import annotations
+
+import base64
+import email.utils
+import os
+import re
+import ssl
+import threading
+import time
+from importlib.metadata import PackageNotFoundError, version
+from typing import NoReturn
+
+import httpcore
+import httpx
+
+from config.outbound import WebhookEndpoint
+from config.settings import Settings
+from tasks import egress
+from tasks.errors import Permanent, Transient, Unavailable
+from tasks.models import Delivery, Outcome
+from tasks.schedules import MAX_RETRY_AFTER
+from tasks.signatures import sign_standard
+
+MAX_RESPONSE = 65_536
+"""Bytes of an answer that are read; the rest is of no use to anybody."""
+
+BUSY_WAIT = 60.0
+"""Seconds before a receiver that says 429 without Retry-After is tried again."""
+
+_TRY_AGAIN = frozenset({408, 409, 425, 429})
+_EXCERPT = 200
+
+try:
+    _AGENT = f"Postroom/{version('postroom')}"
+except PackageNotFoundError:  # run from a source tree that is not installed
+    _AGENT = "Postroom"
+
+
+class _Pools:
+    """One pool of connections per endpoint as it is configured; made anew in a forked child."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pools: dict[tuple[int, str], tuple[WebhookEndpoint, httpcore.ConnectionPool]] = {}
+
+    def of(self, name: str, endpoint: WebhookEndpoint) -> httpcore.ConnectionPool:
+        """The endpoint's pool. Raises Permanent when a certificate file cannot be used."""
+        key = (os.getpid(), name)
+        with self._lock:
+            known = self._pools.get(key)
+            if known and known[0] == endpoint:
+                return known[1]
+            made = egress.pool(
+                allow_private=endpoint.allow_private, tls=_tls(name, endpoint), max_connections=endpoint.max_connections
+            )
+            self._pools[key] = (endpoint, made)
+            return made
+
+
+_pools = _Pools()
+
+
+def send(delivery: Delivery, settings: Settings) -> Outcome:
+    """Post `delivery.body` once.
+
+    Returns the answer when it was 2xx. Raises Permanent (most 4xx, redirects, refused addresses, no such endpoint),
+    Unavailable (nobody answers there: refused connection, no such name, no way to the network), Transient otherwise.
+    """
+    name = delivery.target
+    endpoint = settings.endpoint.get(name)
+    if endpoint is None:
+        raise Permanent(f"endpoint {name!r} is not configured; add [endpoint.{name}] and run the job again")
+    try:
+        with egress.within(endpoint.timeout):
+            status, headers, body = _exchange(delivery, endpoint, _pools.of(name, endpoint))
+    except egress.AddressRefused as error:
+        raise Permanent(f"{error.reason}; set allow_private in [endpoint.{name}] if it is meant") from None
+    except httpcore.LocalProtocolError as error:
+        raise Permanent(f"the request cannot be written: {error}") from error
+    except (httpcore.TimeoutException, egress.Deadline) as error:
+        raise Transient(f"no answer in time: {str(error) or type(error).__name__}") from error
+    except (httpcore.ConnectError, OSError) as error:
+        _not_connected(name, error)
+    except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+        raise Transient(f"the connection broke: {str(error) or type(error).__name__}") from error
+    return _judge(status, headers, body)
+
+
+def request_headers(delivery: Delivery, endpoint: WebhookEndpoint, now: int) -> dict[str, str]:
+    """What an attempt at `now` (seconds) sends beside the body. Id and key never change, the timestamp always does."""
+    headers = {**delivery.headers, **{name: value.get_secret_value() for name, value in endpoint.headers.items()}}
+    if token := endpoint.bearer.get_secret_value():
+        headers["Authorization"] = f"Bearer {token}"
+    if pair := endpoint.basic.get_secret_value():
+        headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+    secrets = [secret.get_secret_value() for secret in endpoint.secrets]
+    return {
+        **headers,
+        "Content-Type": delivery.content_type,
+        "Content-Length": str(len(delivery.body)),
+        "User-Agent": _AGENT,
+        "Accept": "*/*",
+        "Idempotency-Key": delivery.key,
+        **sign_standard(delivery.body, secrets, delivery.key, now),
+    }
+
+
+def retry_after(value: str, now: float) -> float | None:
+    """Seconds that Retry-After asks for (RFC 9110 section 10.2.3), within [0, 2 h]; None when it says nothing."""
+    value = value.strip()
+    if re.fullmatch(r"[0-9]{1,18}", value):
+        return min(float(value), MAX_RETRY_AFTER)
+    try:
+        then = email.utils.parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(then - now, 0.0), MAX_RETRY_AFTER)
+
+
+def _exchange(
+    delivery: Delivery, endpoint: WebhookEndpoint, pool: httpcore.ConnectionPool
+) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers (lower-case names) and the first bytes of the body."""
+    timeouts = {
+        "connect": endpoint.connect_timeout,
+        "read": endpoint.read_timeout,
+        "write": endpoint.read_timeout,
+        "pool": endpoint.timeout,
+    }
+    url, host = _url(endpoint.url)
+    with pool.stream(
+        "POST",
+        url,
+        headers=[("Host", host), *request_headers(delivery, endpoint, int(time.time())).items()],
+        content=delivery.body,
+        extensions={"timeout": timeouts},
+    ) as response:
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+        return response.status, headers, _read(response)
+
+
+def _read(response: httpcore.Response) -> bytes:
+    """Up to MAX_RESPONSE bytes. The status line has decided already, so a body that breaks off or never ends is cut."""
+    body = bytearray()
+    try:
+        for part in response.iter_stream():
+            body += part
+            if len(body) >= MAX_RESPONSE:
+                break
+    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, egress.Deadline):
+        pass
+    return bytes(body[:MAX_RESPONSE])
+
+
+def _judge(status: int, headers: dict[str, str], body: bytes) -> Outcome:
+    text = body.decode("utf-8", "replace")
+    if 200 <= status < 300:
+        return Outcome(detail=f"HTTP {status}", response=text, code=status)
+    excerpt = re.sub(r"[^\x20-\x7e\u00a1-\uffff]+", " ", text[: 4 * _EXCERPT]).strip()[:_EXCERPT]
+    said = f"HTTP {status}" + (f": {excerpt}" if excerpt else "")
+    if status in _TRY_AGAIN or status >= 500:
+        wish = retry_after(headers.get("retry-after", ""), time.time())
+        raise Transient(said, retry_after=BUSY_WAIT if wish is None and status == 429 else wish)
+    if 300 <= status < 400:
+        raise Permanent(f"HTTP {status}: redirects are not followed; write the address it moved to into the endpoint")
+    if status == 410:
+        raise Permanent("HTTP 410: the receiver wants nothing more; take the endpoint out of the routes")
+    raise Permanent(said)
+
+
+def _not_connected(name: str, error: Exception) -> NoReturn:
+    """Tell a wrong certificate, which a person has to mend, from a receiver that is away."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            raise Transient(f"TLS failed: {cause}") from error
+        cause = cause.__cause__ or cause.__context__
+    raise Unavailable(f"webhook:{name}", f"cannot connect: {error}") from error
+
+
+def _tls(name: str, endpoint: WebhookEndpoint) -> ssl.SSLContext:
+    try:
+        return egress.tls_context(
+            *(str(path) if path else None for path in (endpoint.ca_file, endpoint.client_cert, endpoint.client_key))
+        )
+    except OSError as error:
+        raise Permanent(f"a certificate file of [endpoint.{name}] cannot be used: {error}") from None
+
+
+def _url(endpoint: str) -> tuple[httpcore.URL, str]:
+    """The URL as it goes on the wire (host names in IDNA, the rest percent-encoded), and the Host field for it."""
+    try:
+        url = httpx.URL(endpoint)
+    except httpx.InvalidURL as error:
+        raise Permanent(f"{endpoint!r} is no URL: {error}") from None
+    return httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path), url.netloc.decode()
