@@ -58,6 +58,8 @@ class SmtpOut(Section):
                 f'security "none" would send the password of {self.user!r} in clear to {self.host}; '
                 'write security = "starttls" (port 587) or "tls" (port 465)'
             )
+        if self.protocol == "lmtp" and self.security == "tls":
+            raise ValueError('LMTP knows no security "tls"; write security = "starttls", or "none" on loopback')
         return self
 
 

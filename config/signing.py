@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -36,6 +37,7 @@ class Key:
     data: bytes
 
 
+@lru_cache(maxsize=256)
 def decode_key(secret: str) -> Key:
     """Decode `whsec_`, `whsk_` or `whpk_` and base64 (Standard Webhooks 1.0.0, "Signature scheme").
 

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from config.routes import FieldSpec, Route
 from tasks.evidence import Source
 from tasks.judging import fields as reading
-from tasks.judging.fields import Reading
+from tasks.judging.fields import SUMMARY_CHARACTERS, Reading
+from tasks.judging.sentences import whole
 from tasks.judging.session import Session, batches, shown, shrinking
 from tasks.models import Document, Field
 from tasks.prompts import Material, Messages, Part, Prompts, canary
@@ -64,7 +65,7 @@ class _Extraction:
             return self.found
         readings = [self._read(answer) for answer in answers]
         self.found.fields = tuple(self._kept(readings))
-        self.found.summary = self._summary([answer.get(self.key) or "" for answer in answers])
+        self.found.summary = _ended(self._summary([answer.get(self.key) or "" for answer in answers]))
         if any(canary(self.route) in str(answer) for answer in answers):
             self.found.review.append("the answer repeats the model's instructions")
             self.found.fields, self.found.summary = (), ""
@@ -112,6 +113,7 @@ class _Extraction:
             return told.text, None, {"answer": str(error)}
         readings = {one.field.name: one for one in self._read(answer)}
         wrong = {name: f'"{one.field.value}" {one.wrong}' for name, one in readings.items() if one.wrong}
+        wrong |= {name: "is needed" for name, spec in self.specs.items() if spec.required and name not in readings}
         return told.text, answer, wrong
 
     def _better(self, name: str, second: str | None, first: str | None) -> bool:
@@ -155,3 +157,10 @@ class _Extraction:
             return reading.parse(shape, answer.text)[self.key] or told[0]
         except ValueError:
             return told[0]
+
+
+def _ended(summary: str) -> str:
+    """A summary that was stopped at its greatest length ends at its last sentence, or says that it goes on."""
+    if len(summary) < SUMMARY_CHARACTERS:
+        return summary
+    return whole(summary) or summary.rsplit(" ", 1)[0] + " ..."

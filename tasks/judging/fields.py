@@ -43,15 +43,17 @@ def answer_model(specs: Mapping[str, FieldSpec], summary: str) -> type[BaseModel
 
     `summary` names the summary's key.
     """
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = {
+        # The summary comes first: in compact JSON a weak model often opens with null, whatever the first value is.
+        summary: (Annotated[str, StringConstraints(max_length=SUMMARY_CHARACTERS)], Attribute())
+    }
     for name, spec in specs.items():
-        kind: Any = Annotated[str, StringConstraints(max_length=_CHARACTERS.get(spec.type, 0) or 16)]
+        kind: Any = Annotated[str, StringConstraints(max_length=_CHARACTERS.get(spec.type, 16))]
         if spec.type == "boolean":
             kind = bool
         if spec.choices:
             kind = Literal[spec.choices]
         fields[name] = (kind | None, Attribute())
-    fields[summary] = (Annotated[str, StringConstraints(max_length=SUMMARY_CHARACTERS)], Attribute())
     return create_model("Answer", __config__=ConfigDict(extra="ignore", strict=True), **fields)
 
 

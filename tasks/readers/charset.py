@@ -36,6 +36,7 @@ _MISNAMED = {
     "x-mac-roman": "mac-roman",
     "macintosh": "mac-roman",
 }
+_WINDOWS_EAST_ASIAN = re.compile(r"windows[-_](932|936|949|950|874)$")
 _NOT_TEXT = frozenset({"base64", "bz2", "hex", "quopri", "rot13", "uu", "zlib", "idna", "punycode", "mbcs", "oem"})
 _GUESS_BYTES = 64 * 1024
 
@@ -50,6 +51,15 @@ def codec_of(charset: str) -> str | None:
         return None
     canonical = info.name.replace("_", "-").removesuffix("-codec")
     return None if canonical in _NOT_TEXT or canonical.startswith(("unicode-escape", "raw-unicode")) else name
+
+
+def _windows_code_page(name: str) -> codecs.CodecInfo | None:
+    """Python has `cp950`, but no `windows-950`, which is how Outlook and some mails call it."""
+    found = _WINDOWS_EAST_ASIAN.match(name)
+    return codecs.lookup(f"cp{found[1]}") if found else None
+
+
+codecs.register(_windows_code_page)
 
 
 def decode(data: bytes, charset: str = "") -> tuple[str, str]:

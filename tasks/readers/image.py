@@ -41,7 +41,9 @@ def read(source: Source) -> Content:
             return _recognise(image, source)
     except Image.DecompressionBombError as error:
         raise Unreadable(f"the picture has more than {_MOST_PIXELS // 1_000_000} megapixels") from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except UnidentifiedImageError as error:
+        raise Unreadable("the picture is damaged: its beginning is right, the rest is not") from error
+    except (OSError, SyntaxError) as error:
         raise Unreadable(f"the picture is damaged: {str(error)[:200]}") from error
 
 

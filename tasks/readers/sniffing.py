@@ -41,6 +41,8 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"SQLite format 3\x00", "application/vnd.sqlite3"),
     (b"%!PS", "application/postscript"),
 )
+_PKCS7 = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07"
+"""The object identifier of PKCS #7 content types (RFC 5652 section 4), without its last number."""
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _OLE_STREAMS: tuple[tuple[str, str], ...] = (
     ("__properties_version1.0", "application/vnd.ms-outlook"),
@@ -108,6 +110,8 @@ def _binary(data: bytes) -> str | None:
         return _ISO_BRANDS.get(data[8:12], "video/mp4")
     if data[257:262] == b"ustar":
         return "application/x-tar"
+    if data[:1] == b"\x30" and data[1:2] in (b"\x80", b"\x82", b"\x83", b"\x84") and _PKCS7 in data[:64]:
+        return "application/pkcs7-mime"
     if data[:2] == b"BM" and len(data) > 26 and data[6:10] == b"\0\0\0\0":
         return "image/bmp"
     if data[:2] == b"MZ" and b"\0" in data[:64]:

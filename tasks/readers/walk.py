@@ -108,47 +108,53 @@ class _Reading:
         texts: list[str] = []
         notes = list(parsed.notes)
         chosen: list[Part] = []
-        failed = False
+        unread = False
         for group in _groups(parsed.parts):
             plain = [part for part in group if part.content_type == "text/plain"]
             html = [part for part in group if part.content_type == "text/html"]
-            text = self._read_all(plain, notes)
+            text, failed = self._read_all(plain, notes)
             if text.strip() or not html:
                 chosen += plain
             else:
                 chosen += html
-                text = self._read_all(html, notes)
-                failed = failed or not text.strip()
+                text, failed = self._read_all(html, notes)
             texts.append(text)
+            unread = unread or failed
         text = "\n\n".join(piece for piece in texts if piece.strip())
         data = b"".join(part.data for part in chosen)
         if not text:
             notes.insert(0, "the message has no text of its own" if not data.strip() else "its body holds no words")
-        status = "unreadable" if failed and not text else "read"
+        status = "unreadable" if unread and not text else "read"
+        most = self._limits.text_chars
+        if len(text) > most:
+            notes.append(f"only the first {most} of {len(text)} characters were kept")
         content_type = chosen[0].content_type if chosen else "text/plain"
         self._add(
             _Item(data, "body", content_type),
             content_type,
             status=status,
             reason="; ".join(dict.fromkeys(notes)),
-            text=text[: self._limits.text_chars],
+            text=text[:most],
             language=language_of(text),
         )
 
-    def _read_all(self, parts: Sequence[Part], notes: list[str]) -> str:
+    def _read_all(self, parts: Sequence[Part], notes: list[str]) -> tuple[str, bool]:
+        """The text of body parts, and whether any of them could not be read."""
         texts = []
+        failed = False
         for part in parts:
             if not part.data.strip():
                 continue
             try:
                 header = self._call(_Item(part.data, "", _claim(part), part.charset, forced=part.content_type)).header
             except Unreadable as error:
+                failed = True
                 notes.append(f"a {part.content_type} part cannot be read: {error.reason}")
                 continue
             texts.append(str(header.get("text", "")))
             if header["reason"]:
                 notes.append(str(header["reason"]))
-        return "\n\n".join(texts)
+        return "\n\n".join(texts), failed
 
     def _one(self, item: _Item) -> list[_Item]:
         refusal = self._refusal(item)

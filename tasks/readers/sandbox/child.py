@@ -25,6 +25,14 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _CPU_GRACE = 5
 """Seconds from the signal that names the limit (SIGXCPU) to the one that does not (SIGKILL)."""
 _LARGEST_REQUEST = 1 << 30
+_WITHOUT_TEXT = {
+    "application/pkcs7-mime": "an S/MIME signature or an S/MIME-encrypted message, which is not opened here",
+    "image/heic": "a HEIC picture, and no reader for it is installed; JPEG or PNG would be read",
+    "image/heif": "a HEIF picture, and no reader for it is installed; JPEG or PNG would be read",
+    "application/vnd.rar": "a RAR archive, which is not unpacked here; ZIP or TAR would be",
+    "application/x-7z-compressed": "a 7z archive, which is not unpacked here; ZIP or TAR would be",
+    "application/zstd": "a zstd archive, which is not unpacked here; ZIP or TAR would be",
+}
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
@@ -153,6 +161,8 @@ def tidy(text: str) -> str:
 
 def _no_reader(content_type: str, claimed: str) -> str:
     claim = claimed.partition(";")[0].strip().lower()
+    if content_type in _WITHOUT_TEXT:
+        return _WITHOUT_TEXT[content_type]
     if content_type != OCTETS:
         return f"there is no text to read in {content_type}"
     if claim in ("", OCTETS):

@@ -1,0 +1,36 @@
+"""What a webhook's sender is told when a request is refused: problem details (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from starlette.responses import Response
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Refused(Exception):
+    """A request that gets `status`; `code` names the kind of problem, `detail` tells this one."""
+
+    def __init__(
+        self, status: HTTPStatus, code: str, detail: str, headers: Mapping[str, str] | None = None, **more: object
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.more = more
+
+    def response(self) -> Response:
+        """The answer; `more` are extension members (RFC 9457 section 3.2)."""
+        problem = {
+            "type": f"urn:postroom:problem:{self.code}",
+            "title": self.status.phrase,
+            "status": self.status.value,
+            "detail": self.detail,
+            **self.more,
+        }
+        return Response(json.dumps(problem), self.status.value, self.headers, MEDIA_TYPE)

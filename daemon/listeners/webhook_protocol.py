@@ -1,0 +1,104 @@
+"""uvicorn's HTTP protocol with the two limits it lacks: how long a header may take, and how large it may be.
+
+Give it to uvicorn as `http=GuardedProtocol`. A client that opens a connection and drips or never ends its header would
+otherwise hold a connection, or fill memory, for as long as it likes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEADER = 65_536
+"""Bytes of request line and header together."""
+
+_ANSWERS = {
+    408: b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+    431: b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+}
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection. Between requests uvicorn's own keep-alive time-out holds; within a body the endpoint's."""
+
+    header_timeout: ClassVar[float] = 15.0
+    """Seconds from the connection, or from a request's first byte, to the end of its header."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._in_header = False
+        self._read = 0
+        self._fields = 0
+        self._header_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Start the clock: a client has to say something."""
+        super().connection_made(transport)
+        self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what belongs to a header that is not whole yet, then let uvicorn read it."""
+        if self._in_header:
+            self._read += len(data)
+            if self._read > MAX_HEADER:
+                self._cut(431)
+                return
+        super().data_received(data)
+        if self._in_header and self._header_timer is None:
+            self._start_timer()
+
+    def on_message_begin(self) -> None:
+        """A request starts."""
+        self._in_header = True
+        self._read = self._fields = 0
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field is there. Fields are counted too, because one read may bring more of them than are allowed.
+
+        Raises ValueError, which the parser turns into its own error and uvicorn into `send_400_response`.
+        """
+        self._fields += len(name) + len(value) + 4
+        if self._fields > MAX_HEADER:
+            raise ValueError("header too large")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The header is whole: from here the endpoint watches the clock."""
+        self._in_header = False
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Say 431 where it was the size, 400 where it was no HTTP."""
+        if self._fields > MAX_HEADER:
+            self._cut(431)
+        else:
+            super().send_400_response(msg)
+
+    def _start_timer(self) -> None:
+        self._header_timer = self.loop.call_later(self.header_timeout, self._too_slow)
+
+    def _stop_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def _too_slow(self) -> None:
+        if self._in_header:
+            self._cut(408)
+        else:
+            self.transport.close()
+
+    def _cut(self, status: int) -> None:
+        self._stop_timer()
+        if not self.transport.is_closing():
+            self.transport.write(_ANSWERS[status])
+            self.transport.close()

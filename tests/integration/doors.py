@@ -1,0 +1,134 @@
+"""Starts a listener in a thread with a real intake on a fresh ledger, and lets tests look at what it accepted."""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine, text
+
+from config.settings import Settings
+from tasks.errors import Unavailable
+from tasks.intake import Intake
+from tasks.models import Envelope, Receipt
+
+
+class WatchedIntake(Intake):
+    """The real intake, which also notes what came and can be told that the ledger is down."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.seen: list[tuple[Envelope, bytes, Receipt]] = []
+        self.fault: Exception | None = None
+
+    def accept(self, envelope: Envelope, raw: bytes) -> Receipt:
+        if self.fault:
+            raise self.fault
+        receipt = super().accept(envelope, raw)
+        self.seen.append((envelope, raw, receipt))
+        return receipt
+
+    async def accept_async(self, envelope: Envelope, raw: bytes) -> Receipt:
+        if self.fault:
+            raise self.fault
+        receipt = await super().accept_async(envelope, raw)
+        self.seen.append((envelope, raw, receipt))
+        return receipt
+
+
+LEDGER_DOWN = Unavailable("ledger", "database is locked")
+
+
+@dataclass
+class Door:
+    """A running listener."""
+
+    settings: Settings
+    intake: WatchedIntake
+    stop: threading.Event
+    thread: threading.Thread
+    lines: list[str] = field(default_factory=list)
+
+    def address(self, name: str) -> tuple[str, int]:
+        """Where the listener called `name` is bound, as told by its ready line."""
+        line = next(line for line in self.lines if line.startswith(f"{name} on "))
+        host, _, port = line.removeprefix(f"{name} on ").rpartition(":")
+        return host, int(port)
+
+    def jobs(self) -> int:
+        """How many jobs stand in the ledger, read past Postroom's own code."""
+        engine = create_engine(self.settings.ledger)
+        try:
+            with engine.connect() as connection:
+                return int(connection.execute(text("SELECT count(*) FROM jobs")).scalar_one())
+        finally:
+            engine.dispose()
+
+
+@contextmanager
+def opened(run: Callable[..., None], home: Path, *, lines: int, wait: float = 15, **sections: Any) -> Iterator[Door]:
+    """Run a listener until the block ends; yields once it has said `lines` ready lines."""
+    settings = Settings(state_dir=home / "state", **sections)
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    intake = WatchedIntake.open(settings)
+    assert isinstance(intake, WatchedIntake)
+    said: queue.Queue[str] = queue.Queue()
+    stop = threading.Event()
+    thread = threading.Thread(target=run, args=(settings, intake, stop), kwargs={"ready": said.put}, daemon=True)
+    thread.start()
+    door = Door(settings, intake, stop, thread)
+    try:
+        door.lines = [said.get(timeout=wait) for _ in range(lines)]
+        yield door
+    finally:
+        stop.set()
+        thread.join(20)
+        intake.close()
+    assert not thread.is_alive(), "the listener did not stop"
+
+
+def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    """Wait for a condition; fails with its name when it does not come true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain"
+        time.sleep(0.02)
+
+
+class Dialog:
+    """A raw conversation with a line protocol, for what no client library would send."""
+
+    def __init__(self, address: tuple[str, int], timeout: float = 20) -> None:
+        self.socket = socket.create_connection(address, timeout)
+        self.file = self.socket.makefile("rb")
+
+    def __enter__(self) -> Dialog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+        self.socket.close()
+
+    def reply(self) -> str:
+        """One reply with all its lines; empty when the other side has closed."""
+        lines = []
+        while line := self.file.readline().decode():
+            lines.append(line.rstrip())
+            if line[3:4] != "-":
+                break
+        return "\n".join(lines)
+
+    def say(self, line: str | bytes) -> str:
+        """Send one line and read the reply."""
+        self.send((line.encode() if isinstance(line, str) else line) + b"\r\n")
+        return self.reply()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)

@@ -1,0 +1,233 @@
+"""The children's limits, and the warm server's life (tasks/readers/sandbox/)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import Unreadable
+from tasks.readers.limits import Limits
+from tasks.readers.sandbox.client import Sandbox
+from tests.integration.readers import samples
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """A sandbox of the test's own."""
+    own = Sandbox()
+    yield own
+    own.close()
+
+
+def request(**changes: str) -> dict[str, object]:
+    """A request to read one file."""
+    return {"op": "read", "as": "", "name": "x", "claimed": "", "charset": "", "passwords": [], **changes}
+
+
+def children_of(pid: int | None) -> list[int]:
+    """Process ids of the running children."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(number) for number in path.read_text().split()] if path.exists() else []
+
+
+def eventually(true: object, seconds: float = 10.0) -> bool:
+    """Wait until the function says so."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if true():  # type: ignore[operator]
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def noise() -> bytes:
+    """A large picture of many small words: some seconds of recognition."""
+    return samples.png(*[f"{n} the quick brown fox jumps over the lazy dog {n * 7919}" for n in range(60)])
+
+
+def slow_table() -> bytes:
+    """HTML that takes some seconds of processor time."""
+    return b"<html><table>" + b"<tr><td>a<td>b" * 200_000
+
+
+def test_a_file_is_read(sandbox: Sandbox) -> None:
+    """A call gives the text and what the child used."""
+    result = sandbox.call(request(), b"hello", Limits())
+    assert result.header["text"] == "hello"
+    assert result.peak_kib > 0
+
+
+def test_wall_limit_ends_a_child(sandbox: Sandbox) -> None:
+    """A child that takes too long is ended, and the reason says so."""
+    begin = time.monotonic()
+    with pytest.raises(Unreadable, match=r"longer than 0.3 seconds"):
+        sandbox.call(request(), slow_table(), Limits(wall_seconds=0.3, ocr_seconds=0))
+    assert time.monotonic() - begin < 5
+    assert children_of(sandbox.server_pid) == []
+
+
+def test_a_sleeping_child_that_lost_its_alarm_is_killed_by_the_server(sandbox: Sandbox) -> None:
+    """The server's own clock is the backstop: a stopped child cannot answer its alarm."""
+    sandbox.call(request(), b"warm", Limits())
+    outcome: list[str] = []
+
+    def call() -> None:
+        try:
+            sandbox.call(request(), slow_table(), Limits(wall_seconds=1, ocr_seconds=0))
+        except Unreadable as error:
+            outcome.append(error.reason)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert eventually(lambda: children_of(sandbox.server_pid))
+    os.kill(children_of(sandbox.server_pid)[0], signal.SIGSTOP)
+    thread.join(20)
+    assert outcome == ["reading took longer than 1 seconds"]
+
+
+def test_processor_limit_ends_a_child(sandbox: Sandbox) -> None:
+    """Processor time is bounded too."""
+    with pytest.raises(Unreadable, match="1 seconds of processor time"):
+        sandbox.call(request(), slow_table(), Limits(cpu_seconds=1, ocr_seconds=0))
+
+
+def test_memory_limit_ends_a_child(sandbox: Sandbox) -> None:
+    """A 1.2 GiB flate bomb never gets more than its gibibyte."""
+    with pytest.raises(Unreadable, match="1024 MiB"):
+        sandbox.call(request(), samples.flate_bomb(1200), Limits())
+
+
+def test_killed_child_is_an_unreadable_file(sandbox: Sandbox) -> None:
+    """A signal out of nowhere (the kernel's OOM killer) costs this file only."""
+    sandbox.call(request(), b"warm", Limits())
+    outcome: list[str] = []
+
+    def call() -> None:
+        try:
+            sandbox.call(request(), noise(), Limits())
+        except Unreadable as error:
+            outcome.append(error.reason)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert eventually(lambda: children_of(sandbox.server_pid))
+    os.kill(children_of(sandbox.server_pid)[0], signal.SIGSEGV)
+    thread.join(20)
+    assert len(outcome) == 1
+    assert "SIGSEGV" in outcome[0]
+    assert sandbox.call(request(), b"next", Limits()).header["text"] == "next"
+
+
+def test_survives_the_servers_death(sandbox: Sandbox) -> None:
+    """A killed server is started again, and the file that was being read is read after all."""
+    sandbox.call(request(), b"warm", Limits())
+    first = sandbox.server_pid
+    assert first is not None
+    texts: list[str] = []
+    picture = samples.png("Invoice 2026-0815", "and some more words to take a moment")
+    thread = threading.Thread(target=lambda: texts.append(sandbox.call(request(), picture, Limits()).header["text"]))
+    thread.start()
+    assert eventually(lambda: children_of(first))
+    orphan = children_of(first)[0]
+    os.kill(first, signal.SIGKILL)
+    thread.join(60)
+    assert "Invoice 2026-0815" in texts[0]
+    assert sandbox.server_pid not in (None, first)
+    assert eventually(lambda: not Path(f"/proc/{orphan}").exists() or _is_zombie(orphan))
+
+
+def test_leaves_nothing_behind(sandbox: Sandbox) -> None:
+    """After many calls: no child, no descriptor more, no folder; after close: no server."""
+    sandbox.call(request(), b"warm", Limits())
+    pid = sandbox.server_pid
+    assert pid is not None
+    before, server_before = len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{pid}/fd"))
+    folder = sandbox._folder
+    assert folder is not None
+    for number in range(30):
+        with contextlib.suppress(Unreadable):
+            data = samples.pdf(password="x") if number % 3 == 0 else b"words"
+            sandbox.call(request(), data, Limits())
+    assert children_of(pid) == []
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir(f"/proc/{pid}/fd")) == server_before
+    assert list(folder.iterdir()) == []
+    sandbox.close()
+    assert not folder.exists()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_the_server_ends_with_its_worker(tmp_path: Path) -> None:
+    """A worker killed with SIGKILL leaves no server behind."""
+    script = (
+        "import time\n"
+        "from tasks.readers.sandbox.client import SANDBOX\n"
+        "from tasks.readers.limits import Limits\n"
+        "SANDBOX.call({'op':'read','as':'','name':'','claimed':'','charset':'','passwords':[]}, b'x', Limits())\n"
+        "print(SANDBOX.server_pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    root = Path(__file__).parents[3]
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=root, text=True) as worker:
+        assert worker.stdout is not None
+        server = int(worker.stdout.readline())
+        assert Path(f"/proc/{server}").exists()
+        worker.kill()
+    assert eventually(lambda: not Path(f"/proc/{server}").exists() or _is_zombie(server))
+
+
+def test_children_have_no_network_where_the_kernel_allows_it(sandbox: Sandbox) -> None:
+    """The server, and so each child, stands in a network namespace of its own."""
+    sandbox.call(request(), b"warm", Limits())
+    if not sandbox.isolated:
+        pytest.skip("this kernel allows no user namespaces")
+    own = os.readlink("/proc/self/ns/net")
+    assert os.readlink(f"/proc/{sandbox.server_pid}/ns/net") != own
+
+
+def test_the_server_gets_no_secrets(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker's environment is not handed on."""
+    monkeypatch.setenv("POSTROOM_SMTP_PASSWORD", "hunter2")
+    sandbox.call(request(), b"warm", Limits())
+    assert b"hunter2" not in Path(f"/proc/{sandbox.server_pid}/environ").read_bytes()
+
+
+def test_a_forked_worker_gets_its_own_server(sandbox: Sandbox) -> None:
+    """Celery's prefork pool: a child of the worker does not share its parent's server."""
+    sandbox.call(request(), b"warm", Limits())
+    parent_server = sandbox.server_pid
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            sandbox.forget()
+            text = sandbox.call(request(), b"forked", Limits()).header["text"]
+            theirs.sendall(f"{text} {sandbox.server_pid}".encode())
+            sandbox.close()
+        finally:
+            os._exit(0)
+    ours.settimeout(30)
+    text, server = ours.recv(100).decode().split()
+    os.waitpid(pid, 0)
+    ours.close()
+    theirs.close()
+    assert text == "forked"
+    assert int(server) != parent_server
+    assert sandbox.call(request(), b"still here", Limits()).header["text"] == "still here"
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True

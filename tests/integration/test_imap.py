@@ -1,0 +1,351 @@
+"""Watching a mailbox on a real Dovecot, with a real ledger."""
+
+from __future__ import annotations
+
+import queue
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from daemon.listeners import imap
+from daemon.listeners.imap import Notes, Suspect, run
+from daemon.listeners.imap_session import ImapSession, RefusedError
+from tasks.errors import Permanent
+from tasks.models import Kind
+from tests.integration.doors import LEDGER_DOWN, Door, opened, until
+from tests.integration.dovecot import PASSWORD, USER, Dovecot, running
+from tests.integration.test_smtp_in import certificate
+
+Watch = Callable[..., AbstractContextManager[Door]]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Dovecot]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def watch(server: Dovecot, tmp_path: Path) -> Iterator[Watch]:
+    """Opens a watcher on the server's emptied mailbox; options go to the account."""
+    server.empty()
+
+    def start(on: Dovecot = server, wait: float = 15, **options: Any) -> AbstractContextManager[Door]:
+        account = {"host": "127.0.0.1", "port": on.imap, "security": "none", "user": USER, "password": PASSWORD}
+        return opened(
+            run, tmp_path, lines=1, wait=wait, imap={"support": {**account, "poll": 60, "timeout": 10, **options}}
+        )
+
+    yield start
+    assert "Panic" not in server.log()
+
+
+def mail(number: int, size: int = 0) -> bytes:
+    """A small mail with a Message-ID of its own."""
+    head = f"From: Ann <ann@x.test>\r\nMessage-ID: <{number}@x.test>\r\nSubject: mail {number}\r\n\r\n"
+    return head.encode() + b"Dear team\r\n" + b"x" * 76 * (size // 76) + b"\r\n"
+
+
+def uids(server: Dovecot, folder: str = "INBOX", criteria: str = "ALL") -> list[str]:
+    with server.mailbox() as box:
+        box.folder.set(folder)
+        return box.uids(criteria)
+
+
+def test_accepts_then_moves(server: Dovecot, watch: Watch) -> None:
+    """What waits becomes jobs with the sender's envelope, and is moved, unread, to the folder that is made for it."""
+    server.deliver(mail(1), mail(2), sender="bounce@x.test")
+    with watch(address="help@example.test") as door:
+        until(lambda: server.count("Postroom") == 2)
+        assert server.count("INBOX") == 0
+        assert door.jobs() == 2
+        assert uids(server, "Postroom", "SEEN") == []
+    envelope, raw, _ = door.intake.seen[0]
+    assert (envelope.source, envelope.kind, envelope.sender) == ("imap:support", Kind.MAIL, "bounce@x.test")
+    assert envelope.recipients == ("help@example.test",)
+    assert raw.endswith(mail(1))
+    assert envelope.key.startswith("<1@x.test> ")
+
+
+def test_ready_line(server: Dovecot, watch: Watch) -> None:
+    """The ready line names the account, the server, the folder and how it is watched."""
+    with watch() as door:
+        assert door.lines == [f"imap support: 127.0.0.1:{server.imap} INBOX, idle"]
+    with watch(idle=False, poll=0.2) as door:
+        assert door.lines == [f"imap support: 127.0.0.1:{server.imap} INBOX, poll every 0.2 s"]
+
+
+def test_idle_wakes(server: Dovecot, watch: Watch) -> None:
+    """A mail that arrives during IDLE is taken within seconds, though the next search would be a minute away."""
+    with watch(poll=60):
+        time.sleep(0.5)
+        started = time.monotonic()
+        server.deliver(mail(1))
+        until(lambda: server.count("Postroom") == 1, 10)
+        assert time.monotonic() - started < 10
+
+
+def test_poll_without_idle(server: Dovecot, watch: Watch) -> None:
+    """Without IDLE the folder is searched every `poll` seconds."""
+    with watch(idle=False, poll=0.2):
+        server.deliver(mail(1))
+        until(lambda: server.count("Postroom") == 1)
+
+
+def test_nothing_is_moved_before_it_is_stored(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the ledger is down mail stays where it is; it is taken, once each, when the ledger is back."""
+    monkeypatch.setattr(imap, "LONGEST_WAIT", 0.2)
+    with watch() as door, capture_logs() as logs:
+        door.intake.fault = LEDGER_DOWN
+        server.deliver(mail(1), mail(2))
+        until(lambda: any(entry["event"] == "imap.down" for entry in logs))
+        time.sleep(1)
+        assert server.count("INBOX") == 2
+        assert server.count("Postroom") == 0
+        door.intake.fault = None
+        until(lambda: server.count("Postroom") == 2)
+        until(lambda: any(entry["event"] == "imap.up" for entry in logs))
+        assert door.jobs() == 2
+    assert len([entry for entry in logs if entry["event"] == "imap.down"]) == 1, "one line for each outage"
+
+
+def test_outage(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the server goes away and comes back, watching goes on, and the outage is one line in the log."""
+    monkeypatch.setattr(imap, "LONGEST_WAIT", 0.2)
+    with watch() as door, capture_logs() as logs:
+        server.stop()
+        until(lambda: any(entry["event"] == "imap.down" for entry in logs))
+        time.sleep(1)
+        server.start()
+        server.deliver(mail(1))
+        until(lambda: server.count("Postroom") == 1)
+        assert door.jobs() == 1
+    assert len([entry for entry in logs if entry["event"] == "imap.down"]) == 1
+
+
+def test_marks_seen_without_done_folder(server: Dovecot, watch: Watch) -> None:
+    """With no done folder an accepted mail stays, marked as seen, and is not fetched again."""
+    server.deliver(mail(1))
+    with watch(done_folder="", idle=False, poll=0.1) as door:
+        until(lambda: uids(server, criteria="SEEN") == ["1"])
+        server.deliver(mail(2))
+        until(lambda: uids(server, criteria="SEEN") == ["1", "2"])
+        time.sleep(0.5)
+        assert len(door.intake.seen) == 2
+
+
+def test_too_large(server: Dovecot, watch: Watch) -> None:
+    """A mail over the limit goes to the failed folder without being fetched; the others are taken."""
+    server.deliver(mail(1), mail(2, 50_000), mail(3))
+    with watch(max_size=20_000) as door, capture_logs() as logs:
+        until(lambda: server.count("Postroom") == 2)
+        until(lambda: server.count("Postroom-Failed") == 1)
+        assert door.jobs() == 2
+    assert all("more than max_size" in entry["reason"] for entry in logs if entry["event"] == "imap.refused")
+
+
+def test_many_in_bulks(server: Dovecot, watch: Watch) -> None:
+    """More mails than fit in one bulk arrive all, each once."""
+    server.deliver(*(mail(number) for number in range(120)))
+    with watch() as door:
+        until(lambda: server.count("Postroom") == 120, 30)
+        assert door.jobs() == len(door.intake.seen) == 120
+
+
+def test_same_mail_twice_in_the_mailbox(server: Dovecot, watch: Watch) -> None:
+    """Two copies of one mail are one job, and both are put away."""
+    server.deliver(mail(1), mail(1))
+    with watch() as door:
+        until(lambda: server.count("Postroom") == 2)
+        assert door.jobs() == 1
+
+
+def test_folder_made_anew(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the mailbox is made anew (another UIDVALIDITY), its UID 1 is another mail and is taken."""
+    monkeypatch.setattr(imap, "LONGEST_WAIT", 0.2)
+    server.deliver(mail(1))
+    with watch(done_folder="", idle=False, poll=0.1) as door:
+        until(lambda: len(door.intake.seen) == 1)
+        server.empty()
+        server.deliver(mail(2))
+        until(lambda: len(door.intake.seen) == 2)
+        assert door.jobs() == 2
+
+
+def test_other_peoples_deleted_mail_stays(server: Dovecot, watch: Watch) -> None:
+    """A mail that somebody marked as deleted is neither taken nor expunged."""
+    server.deliver(mail(1), mail(2))
+    with server.mailbox() as box:
+        box.client.uid("STORE", "1", "+FLAGS", r"(\Deleted)")
+    with watch():
+        until(lambda: server.count("Postroom") == 1)
+    assert uids(server) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("capability", "left"),
+    [("IMAP4rev1 UIDPLUS IDLE", ["1"]), ("IMAP4rev1 IDLE", ["1", "2"])],
+)
+def test_server_without_move(watch: Watch, capability: str, left: list[str]) -> None:
+    """Without MOVE mail is copied and expunged by UID; without UIDPLUS too, it is left marked as deleted."""
+    with running(capability=capability) as server:
+        server.deliver(mail(1), mail(2))
+        with server.mailbox() as box:
+            box.client.uid("STORE", "1", "+FLAGS", r"(\Deleted)")
+        with watch(server) as door:
+            until(lambda: server.count("Postroom") == 1)
+            until(lambda: uids(server) == left)
+            assert door.jobs() == 1
+
+
+def test_refused_mail_goes_to_the_failed_folder(server: Dovecot, watch: Watch) -> None:
+    """A mail that can never be accepted is put where a person finds it."""
+    server.deliver(mail(1))
+    with watch(idle=False, poll=0.1) as door:
+        until(lambda: server.count("Postroom") == 1)
+        door.intake.fault = Permanent("no such thing")
+        server.deliver(mail(2))
+        until(lambda: server.count("Postroom-Failed") == 1)
+        door.intake.fault = None
+        server.deliver(mail(3))
+        until(lambda: server.count("Postroom") == 2)
+
+
+def test_poison_does_not_block(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mail that breaks the connection each time it is fetched delays no other and is retried ever less often."""
+    monkeypatch.setattr(imap, "LONGEST_WAIT", 0.1)
+    tries: list[str] = []
+    original = ImapSession.fetch
+
+    def fetch(session: ImapSession, uids: list[str]) -> dict[str, bytes]:
+        if "2" in uids:
+            tries.append(",".join(uids))
+            session._client.sock.shutdown(socket.SHUT_RDWR)
+        return original(session, uids)
+
+    monkeypatch.setattr(ImapSession, "fetch", fetch)
+    server.deliver(*(mail(number) for number in (1, 2, 3)))
+    with watch(idle=False, poll=0.1):
+        until(lambda: server.count("Postroom") == 2)
+        server.deliver(mail(4))
+        until(lambda: server.count("Postroom") == 3)
+    assert tries == ["1,2,3", "2"]
+
+
+def test_fault_with_one_mail(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug of ours with one mail leaves that mail where it is, and the others go on."""
+
+    def sender_of(raw: bytes) -> str:
+        if b"<2@x.test>" in raw:
+            raise IndexError("bug")
+        return "a@x.test"
+
+    monkeypatch.setattr(imap, "sender_of", sender_of)
+    server.deliver(*(mail(number) for number in (1, 2, 3)))
+    with watch(idle=False, poll=0.1):
+        until(lambda: server.count("Postroom") == 2)
+        time.sleep(0.5)
+        assert server.count("INBOX") == 1
+
+
+def test_done_folder_removed(server: Dovecot, watch: Watch) -> None:
+    """A done folder that somebody removes is made again."""
+    with watch(idle=False, poll=0.1):
+        with server.mailbox() as box:
+            box.folder.delete("Postroom")
+        server.deliver(mail(1))
+        until(lambda: server.count("Postroom") == 1)
+
+
+def test_cannot_put_away(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the server will not move is neither fetched again nor in the way, and is moved once it can be."""
+    original = ImapSession.move
+    allowed = threading.Event()
+
+    def move(session: ImapSession, uids: list[str], folder: str) -> None:
+        if not allowed.is_set():
+            raise RefusedError("MOVE refused: over quota")
+        original(session, uids, folder)
+
+    monkeypatch.setattr(ImapSession, "move", move)
+    server.deliver(mail(1))
+    with capture_logs() as logs, watch(idle=False, poll=0.1) as door:
+        server.deliver(mail(2))
+        until(lambda: len(door.intake.seen) == 2)
+        time.sleep(0.5)
+        assert len(door.intake.seen) == 2
+        allowed.set()
+        until(lambda: server.count("Postroom") == 2)
+    assert len([entry for entry in logs if entry["event"] == "imap.stuck"]) == 1
+
+
+def test_max_age(server: Dovecot, watch: Watch) -> None:
+    """Mail that arrived longer ago than the limit is left alone."""
+    with server.mailbox() as box:
+        box.client.append("INBOX", "", '"01-Jan-2020 12:00:00 +0000"', mail(1))  # type: ignore[arg-type]
+    server.deliver(mail(2))
+    with watch(max_age_days=7):
+        until(lambda: server.count("Postroom") == 1)
+        assert server.count("INBOX") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"password": "wrong"}, f"login of '{USER}' refused: .*AUTHENTICATIONFAILED"),
+        ({"folder": "Nowhere"}, "Nowhere|doesn't exist"),
+        ({"security": "tls"}, "SSL|record layer|wrong version"),
+        ({"port": 1}, "Connection refused"),
+        ({"done_folder": "a/../b"}, "cannot create folder .*create it, or write the name"),
+    ],
+)
+def test_setup_faults_are_told(server: Dovecot, watch: Watch, options: dict[str, Any], words: str) -> None:
+    """What an admin got wrong is one clear warning; the watcher waits and tries again."""
+    server.deliver(mail(1))
+    with capture_logs() as logs, pytest.raises(queue.Empty), watch(wait=2, **options):
+        pytest.fail("cannot become ready")
+    told = [entry["reason"] for entry in logs if entry["event"] == "imap.down"]
+    assert len(told) == 1
+    assert re.search(words, told[0])
+    assert "wrong" not in told[0].replace("wrong version", ""), "the password stays out of the log"
+    assert server.count("INBOX") == 1
+
+
+@pytest.mark.parametrize("security", ["tls", "starttls"])
+def test_encryption_is_verified(watch: Watch, tmp_path: Path, security: str) -> None:
+    """TLS works with a certificate that is trusted and made for the name, and with no other."""
+    chain, key = certificate(tmp_path)
+    with running(certificate=(chain, key)) as server:
+        server.deliver(mail(1))
+        port = server.imaps if security == "tls" else server.imap
+        options = {"host": "localhost", "port": port, "security": security}
+        with capture_logs() as logs, pytest.raises(queue.Empty), watch(server, 1, **options):
+            pytest.fail("an unknown certificate was trusted")
+        assert "certificate verify failed" in logs[0]["reason"]
+        wrong_name = {**options, "host": "127.0.0.1", "ca_file": chain}
+        with capture_logs() as logs, pytest.raises(queue.Empty), watch(server, 1, **wrong_name):
+            pytest.fail("a certificate for another name was trusted")
+        assert "IP address mismatch" in logs[0]["reason"]
+        with watch(server, **options, ca_file=chain, poll=60) as door:
+            until(lambda: server.count("Postroom") == 1)
+            server.deliver(mail(2))
+            until(lambda: server.count("Postroom") == 2)
+            assert door.jobs() == 2
+
+
+def test_bulks_are_bounded() -> None:
+    """Bulks hold at most 50 messages and 8 MiB, and a suspect comes last and alone."""
+    notes = Notes(suspects={"7": Suspect()})
+    sizes = {str(number): 100 for number in range(1, 121)} | {"200": 5_000_000, "201": 5_000_000}
+    bulks = list(notes.bulks(sizes))
+    assert [len(bulk) for bulk in bulks] == [50, 50, 20, 1, 1]
+    assert bulks[-1] == ["7"]
+    assert sorted(uid for bulk in bulks for uid in bulk) == sorted(sizes)

@@ -1,0 +1,120 @@
+"""tasks/evidence.py: a value is found again where it stands, in any spelling that means the same, and nowhere else."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.evidence import QUOTE, Source, find
+
+INVOICE = """ACME Tools Ltd.\tInvoice
+Invoice No: INV-2O26-0l7
+Date: 3 March 2026   Due: 02/04/2026
+Widget\t10 120,00\t1 200,00
+Net 1.200,00
+Total due: 1.428,00 €
+IBAN DE89 3704 0044 0532 0130 00
+Konto-
+inhaber Modern Berlin
+\fPage two
+Express shipping: no
+"""
+SOURCES = [Source(INVOICE, 3)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "words", "page", "line"),
+    [
+        ("text", "Acme Tools Ltd", "ACME Tools Ltd", 1, 1),
+        ("text", "Kontoinhaber Modern", "Konto- inhaber Modern", 1, 8),
+        ("date", "2026-03-03", "3 March 2026", 1, 3),
+        ("date", "2026-04-02", "02/04/2026", 1, 3),
+        ("decimal", "1428", "1.428,00", 1, 6),
+        ("decimal", "120.00", "120,00", 1, 4),
+        ("integer", "1200", "1 200,00", 1, 4),
+        ("currency", "EUR", "€", 1, 6),
+        ("iban", "DE89370400440532013000", "DE89 3704 0044 0532 0130 00", 1, 7),
+        ("text", "page two", "Page two", 2, 1),
+    ],
+)
+def test_values_are_found_in_every_spelling(kind: str, value: str, words: str, page: int, line: int) -> None:
+    """The evidence tells the document's own words, its page and its line, and its quote is part of the text."""
+    evidence = find(kind, value, value, SOURCES)
+    assert evidence is not None
+    assert (evidence.words, evidence.document, evidence.page, evidence.line) == (words, 3, page, line)
+    assert evidence.quote in INVOICE
+    assert not evidence.loose
+
+
+def test_ocr_confusions_are_allowed_and_told() -> None:
+    """INV-2O26-0l7 is INV-2026-017 as OCR sees it."""
+    evidence = find("text", "INV-2026-017", "INV-2026-017", SOURCES)
+    assert evidence is not None
+    assert evidence.loose
+    assert find("text", "Modem Berlin", "Modem Berlin", SOURCES) is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("text", "INV-2026-018"),
+        ("text", "Tool"),
+        ("text", "Acme GmbH"),
+        ("date", "2026-03-04"),
+        ("decimal", "142.80"),
+        ("decimal", "17"),
+        ("decimal", "-1428.00"),
+        ("currency", "USD"),
+        ("iban", "DE75512108001245126199"),
+        ("boolean", "true"),
+    ],
+)
+def test_what_does_not_stand_there_is_not_found(kind: str, value: str) -> None:
+    """Neither other values nor parts of words or numbers count."""
+    assert find(kind, value, value, SOURCES, "express shipping") is None
+
+
+def test_yes_and_no_count_only_on_a_line_about_the_field() -> None:
+    """A stray `no` is no evidence."""
+    assert find("boolean", "false", "no", SOURCES, "express shipping wanted") is not None
+    assert find("boolean", "false", "no", SOURCES, "gift wrapping") is None
+
+
+def test_the_place_that_speaks_of_the_field_wins() -> None:
+    """Of two equal amounts the one on the line with the field's words is quoted."""
+    source = Source("Item one 50.00\nAmount to pay 50.00\n", 1)
+    evidence = find("decimal", "50.00", "50", [source], "total: amount to pay")
+    assert evidence is not None
+    assert evidence.line == 2
+
+
+def test_the_subject_has_words_but_no_place() -> None:
+    """A source without ordinal is the mail's subject."""
+    evidence = find("text", "RE-77", "RE-77", [Source("Rechnung RE-77")])
+    assert evidence is not None
+    assert (evidence.document, evidence.page, evidence.line, evidence.quote) == (None, None, None, "Rechnung RE-77")
+
+
+def test_a_quote_from_a_long_line_is_short_and_holds_the_words() -> None:
+    """Quotes stay readable."""
+    text = "word " * 200 + "needle 4711 here " + "word " * 200
+    evidence = find("text", "needle 4711", "needle 4711", [Source(text, 1)])
+    assert evidence is not None
+    assert "needle 4711" in evidence.quote
+    assert len(evidence.quote) <= QUOTE + 10
+    assert evidence.quote in text
+
+
+@given(st.text(max_size=200), st.text(min_size=1, max_size=30))
+def test_whatever_is_found_is_a_part_of_the_text(text: str, value: str) -> None:
+    """Evidence never shows words that are not there."""
+    evidence = find("text", value, value, [Source(text, 1)])
+    if evidence is not None:
+        assert evidence.quote in text
+
+
+@given(st.from_regex(r"[A-Z]{2,4}-[0-9]{4,8}", fullmatch=True), st.text(max_size=80), st.text(max_size=80))
+def test_a_number_that_stands_there_is_always_found(number: str, before: str, after: str) -> None:
+    """Whatever surrounds it."""
+    assert find("text", number, number, [Source(f"{before} {number} {after}", 1)]) is not None
