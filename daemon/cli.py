@@ -49,7 +49,7 @@ def main_options(
         ),
     ] = None,
 ) -> None:
-    """Exit status: 0 well, 1 something failed or cannot be reached, 2 the configuration or the command line is wrong."""
+    """Exit status: 0 well, 1 something failed or cannot be reached, 2 configuration or command line are wrong."""
     _chosen["config"] = config
 
 

@@ -25,7 +25,7 @@ def trusted(raw: bytes, authserv_id: str) -> dict[str, str]:
     value = (first(raw, HEADER.encode()) or b"").decode("utf-8", "replace") if authserv_id else ""
     if not value:
         return {}
-    named = _ID.match(value)
+    named = _ID.match(value[:300])
     writer = named[1].lower() if named else M365
     return {HEADER: value[:2000]} if writer == authserv_id.lower() else {}
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from tasks.mailhead import body_offset, fields
+from tasks.mailhead import fields
 
 TRACE = frozenset(
     {
@@ -52,7 +52,7 @@ def mail_key(raw: bytes) -> str:
     for name, field in head:
         if not (message_id and is_trace(name)):
             digest.update(field)
-    digest.update(memoryview(raw)[body_offset(raw) :])
+    digest.update(memoryview(raw)[sum(len(field) for _, field in head) :])
     return f"{message_id} {digest.hexdigest()}".strip()
 
 

@@ -8,7 +8,7 @@ from tasks.readers import read_message
 
 
 def extract(job: Job, raw: bytes, own_addresses: frozenset[str]) -> Extracted:
-    """Read a message. A document that cannot be read says why; the job goes on. Also decides whether it may be answered."""
+    """Read a message, and say whether it may be answered. A document that cannot be read says why."""
     extracted = read_message(raw, kind=job.kind, name=job.name, content_type=job.content_type)
     if extracted.mail is None:
         return extracted

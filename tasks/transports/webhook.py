@@ -195,4 +195,6 @@ def _url(endpoint: str) -> tuple[httpcore.URL, str]:
         url = httpx.URL(endpoint)
     except httpx.InvalidURL as error:
         raise Permanent(f"{endpoint!r} is no URL: {error}") from None
-    return httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path), url.netloc.decode()
+    return httpcore.URL(
+        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+    ), url.netloc.decode()

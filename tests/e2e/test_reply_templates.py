@@ -84,6 +84,13 @@ def test_sentences_of_the_model_stand_once_and_replace_ours() -> None:
     assert text.count("We have your bill") == html.count("We have your bill") == 1
 
 
+@pytest.mark.parametrize("words", ["Thank you for the bill.", "Vielen Dank für die Rechnung.", "We have your bill."])
+def test_thanks_are_said_once(words: str) -> None:
+    """Where the model's sentences begin with thanks, ours are left out; otherwise they stand before them."""
+    for part in _render(free_text=words):
+        assert ("thank you for your invoice" in part) is (words == "We have your bill.")
+
+
 def test_unread_attachments_are_named() -> None:
     """Whoever sent what cannot be read learns it."""
     text, html = _render(unreadable=[_unread("scan.pdf")])

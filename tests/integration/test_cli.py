@@ -16,7 +16,24 @@ from tasks.ledger import Ledger
 from tasks.models import Stage, State
 from tests.conftest import envelope
 
-COMMANDS = ("up", "check", "try", "jobs", "show", "retry", "approve", "cancel", "submit", "imap", "smtp", "folder", "web")
+COMMANDS = (
+    "up",
+    "check",
+    "try",
+    "jobs",
+    "show",
+    "retry",
+    "approve",
+    "cancel",
+    "submit",
+    "imap",
+    "smtp",
+    "folder",
+    "web",
+    "worker",
+    "rescue",
+    "migrate",
+)
 REPO = Path(__file__).resolve().parents[2]
 
 

@@ -41,6 +41,13 @@ def watch(drop: Path, tmp_path: Path) -> Iterator[Watch]:
     assert not [file for file in (drop / ".work").rglob("*") if file.is_file()], "a claim was left behind"
 
 
+def put(path: Path, content: bytes) -> None:
+    """Write a file the way a careful program does: under a hidden name, then renamed, so that it is never seen half."""
+    hidden = path.with_name(f".writing-{path.name}")
+    hidden.write_bytes(content)
+    hidden.rename(path)
+
+
 def names(path: Path) -> list[str]:
     return sorted(file.name for file in path.iterdir()) if path.exists() else []
 
@@ -49,7 +56,7 @@ def test_takes_a_file(drop: Path, watch: Watch) -> None:
     """A file becomes a job with its name and type, and is moved to `.done` with its bytes as they were."""
     with watch(sender="boss@x.test") as door:
         assert door.lines == [f"folder scans: {drop}, every 0.05 s"]
-        (drop / "Rechnung 7.pdf").write_bytes(b"%PDF-1.7 ...")
+        put(drop / "Rechnung 7.pdf", b"%PDF-1.7 ...")
         until(lambda: names(drop / ".done") == ["Rechnung 7.pdf"])
         assert door.jobs() == 1
     envelope, raw, _ = door.intake.seen[0]
@@ -61,7 +68,7 @@ def test_takes_a_file(drop: Path, watch: Watch) -> None:
 def test_eml_is_mail(drop: Path, watch: Watch) -> None:
     """A file whose name ends in .eml is a mail."""
     with watch() as door:
-        (drop / "note.EML").write_bytes(b"Subject: x\r\n\r\nhello\r\n")
+        put(drop / "note.EML", b"Subject: x\r\n\r\nhello\r\n")
         until(lambda: door.intake.seen)
     assert (door.intake.seen[0][0].kind, door.intake.seen[0][0].content_type) == (Kind.MAIL, "message/rfc822")
 
@@ -83,7 +90,7 @@ def test_unfinished_names_are_left(drop: Path, watch: Watch, name: str) -> None:
     """Hidden and temporary names are not touched; renaming such a file to its own name hands it over."""
     with watch() as door:
         (drop / name).write_bytes(b"unfinished")
-        (drop / "other.txt").write_bytes(b"x")
+        put(drop / "other.txt", b"x")
         until(lambda: names(drop / ".done") == ["other.txt"])
         time.sleep(0.2)
         assert (drop / name).exists()
@@ -94,8 +101,8 @@ def test_unfinished_names_are_left(drop: Path, watch: Watch, name: str) -> None:
 def test_custom_patterns(drop: Path, watch: Watch) -> None:
     """`ignore` replaces the shipped patterns."""
     with watch(ignore=["*.log"]) as door:
-        (drop / "a.log").write_bytes(b"x")
-        (drop / "a.tmp").write_bytes(b"x")
+        put(drop / "a.log", b"x")
+        put(drop / "a.tmp", b"x")
         until(lambda: door.intake.seen)
         time.sleep(0.2)
     assert [envelope.name for envelope, _, _ in door.intake.seen] == ["a.tmp"]
@@ -105,7 +112,7 @@ def test_same_name_again(drop: Path, watch: Watch) -> None:
     """Another file of the same name is another job, and overwrites nothing in `.done`; an equal one is the same job."""
     with watch() as door:
         for content in (b"one", b"two", b"one"):
-            (drop / "scan.pdf").write_bytes(content)
+            put(drop / "scan.pdf", content)
             until(lambda: not (drop / "scan.pdf").exists())
         until(lambda: len(names(drop / ".done")) == 3)
         assert door.jobs() == 2
@@ -120,9 +127,9 @@ def test_same_name_again(drop: Path, watch: Watch) -> None:
 def test_refused_with_a_reason(drop: Path, watch: Watch, content: bytes, reason: str) -> None:
     """A file that cannot be accepted goes to `.failed` with its reason beside it, and the next one is taken."""
     with watch(max_size=100) as door, capture_logs() as logs:
-        (drop / "bad.txt").write_bytes(content)
+        put(drop / "bad.txt", content)
         until((drop / ".failed" / "bad.txt.reason").exists)
-        (drop / "good.txt").write_bytes(b"x" * 100)
+        put(drop / "good.txt", b"x" * 100)
         until(lambda: names(drop / ".done") == ["good.txt"])
         assert door.jobs() == 1
     assert (drop / ".failed" / "bad.txt").read_bytes() == content
@@ -134,7 +141,7 @@ def test_refused_by_the_intake(drop: Path, watch: Watch) -> None:
     """What the intake refuses for good is put away as failed with the intake's words."""
     with watch() as door:
         door.intake.fault = Permanent("not for us")
-        (drop / "a.txt").write_bytes(b"x")
+        put(drop / "a.txt", b"x")
         until((drop / ".failed" / "a.txt.reason").exists)
     assert (drop / ".failed" / "a.txt.reason").read_text() == "not for us\n"
 
@@ -147,7 +154,7 @@ def test_symlinks_are_not_followed(drop: Path, watch: Watch, tmp_path: Path) -> 
         (drop / "link.txt").symlink_to(secret)
         (drop / "folder").mkdir()
         os.mkfifo(drop / "pipe")
-        (drop / "file.txt").write_bytes(b"x")
+        put(drop / "file.txt", b"x")
         until(lambda: names(drop / ".done") == ["file.txt"])
         time.sleep(0.2)
         assert len(door.intake.seen) == 1
@@ -172,8 +179,8 @@ def test_ledger_down(drop: Path, watch: Watch) -> None:
     """While the ledger is down files wait; afterwards each is one job. The outage is logged once."""
     with watch() as door, capture_logs() as logs:
         door.intake.fault = LEDGER_DOWN
-        (drop / "a.txt").write_bytes(b"a")
-        (drop / "b.txt").write_bytes(b"b")
+        put(drop / "a.txt", b"a")
+        put(drop / "b.txt", b"b")
         until(lambda: any(entry["event"] == "folder.down" for entry in logs))
         time.sleep(0.4)
         assert names(drop / ".done") == []
@@ -214,8 +221,8 @@ def test_fault_with_one_file(drop: Path, watch: Watch, monkeypatch: pytest.Monke
     monkeypatch.setattr(folder.Watcher, "_envelope", envelope)
     with watch() as door:
         for number in range(5):
-            (drop / f"{number}.txt").write_bytes(b"%d" % number)
-        (drop / "bad.txt").write_bytes(b"bad")
+            put(drop / f"{number}.txt", b"%d" % number)
+        put(drop / "bad.txt", b"bad")
         until(lambda: len(names(drop / ".done")) == 5)
         broken.clear()
         until(lambda: len(names(drop / ".done")) == 6)
@@ -227,7 +234,7 @@ def test_two_watchers_share_a_folder(drop: Path, tmp_path: Path) -> None:
     options = {"folder": {"scans": {"path": drop, "poll": 0.01, "settle": 0}}}
     with opened(run, tmp_path / "a", lines=1, **options) as one, opened(run, tmp_path / "b", lines=1, **options) as two:
         for number in range(60):
-            (drop / f"{number}.txt").write_bytes(b"%d" % number)
+            put(drop / f"{number}.txt", b"%d" % number)
         until(lambda: len(names(drop / ".done")) == 60, 20)
     taken = [envelope.name for door in (one, two) for envelope, _, _ in door.intake.seen]
     assert sorted(taken) == sorted(f"{number}.txt" for number in range(60))
@@ -251,7 +258,7 @@ def test_done_on_another_file_system(drop: Path, watch: Watch, tmp_path: Path) -
     done = elsewhere / f"pr-test-{os.getpid()}"
     try:
         with watch(done=done):
-            (drop / "a.txt").write_bytes(b"x")
+            put(drop / "a.txt", b"x")
             until(lambda: names(done) == ["a.txt"] and (done / "a.txt").read_bytes() == b"x")
     finally:
         for file in done.iterdir():

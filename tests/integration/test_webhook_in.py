@@ -103,7 +103,7 @@ def house(settings: Settings) -> Iterator[House]:
     intake = Intake.open(configured)
     door, results = Breakable(intake), dict[str, dict[str, Any]]()
     app = FastAPI()
-    app.include_router(webhook.router(configured, door, results.get))
+    webhook.install(app, configured, door, results.get)
     with served(app, http=GuardedProtocol) as url:
         yield House(url, configured, door, results, itertools.count(1))
     intake.close()
@@ -488,3 +488,17 @@ def test_the_openapi_document_tells_the_endpoint(house: House) -> None:
     assert {"200", "202", "400", "401", "403", "404", "408", "413", "422", "429", "503"} <= set(
         described["post"]["responses"]
     )
+
+
+def test_the_router_alone_does_the_same(house: House) -> None:
+    """An application that only includes the router takes and refuses webhooks alike."""
+    app = FastAPI()
+    app.include_router(webhook.router(house.settings, house.door))
+    with served(app) as url:
+        headers = house.signed("shop", b"{}", "m1")
+        first = httpx.post(f"{url}/hooks/shop", content=b"{}", headers=headers)
+        assert (first.status_code, first.headers["location"]) == (202, f"{url}/jobs/{first.json()['job']}")
+        problem(httpx.post(f"{url}/hooks/shop", content=b"x", headers=headers), 401, "bad-signature")
+        problem(httpx.get(f"{url}/hooks/shop"), 405, "not-post")
+        problem(httpx.post(f"{url}/hooks/open", content=b"x" * (LIMIT + 1)), 413, "too-large")
+    assert house.post("shop", b"{}", "m1").json()["duplicate"] is True

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.authres import dmarc_of, trusted
-from tasks.mailhead import HEAD_LIMIT, body_offset, fields, first, sender_of
+from tasks.mailhead import HEAD_LIMIT, MOST_FIELDS, body_offset, fields, first, sender_of
 from tasks.mailkey import mail_key
 
 MAIL = b"From: a@x.test\r\nMessage-ID: <1@x.test>\r\nSubject: hello\r\n\r\nDear team\r\n"
@@ -71,7 +71,7 @@ def test_any_bytes_have_a_bounded_key(noise: bytes, head: bytes) -> None:
     assert 64 <= len(key) <= 320
     assert sender_of(raw).isprintable()
     assert trusted(raw, "mx") in ({}, {"authentication-results": trusted(raw, "mx").get("authentication-results")})
-    assert b"".join(field for _, field in fields(raw)) == raw[: body_offset(raw)]
+    assert b"".join(field for _, field in fields(raw)) == raw[: body_offset(raw)]  # so short, it has few fields
 
 
 def test_hostile_message_id_stays_out() -> None:
@@ -84,7 +84,15 @@ def test_header_without_end_is_bounded() -> None:
     """A header that never ends is looked at only so far."""
     raw = b"X: y\r\n" * 500_000
     assert body_offset(raw) == HEAD_LIMIT
+    assert len(list(fields(raw))) == MOST_FIELDS
     assert len(mail_key(raw)) == 64
+    assert mail_key(raw) != mail_key(raw + b"z")
+
+
+def test_too_many_fields_are_the_same_mail_still() -> None:
+    """A trace field on top of more fields than are looked at does not make it another mail."""
+    raw = b"Message-ID: <1@x.test>\r\n" + b"X: y\r\n" * 5_000 + b"\r\nbody\r\n"
+    assert mail_key(b"Received: from a by b\r\n" + raw) == mail_key(raw)
 
 
 @pytest.mark.parametrize(

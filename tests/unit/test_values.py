@@ -47,7 +47,9 @@ def test_a_date_of_unclear_order_is_settled_by_the_document_or_refused() -> None
     assert normalise("date", "04/04/2026") == "2026-04-04"
 
 
-@pytest.mark.parametrize("written", ["30 days net", "31/02/2026", "soon", "2026", "14.03.2026 - 15.03.2026", "99.99.2026"])
+@pytest.mark.parametrize(
+    "written", ["30 days net", "31/02/2026", "soon", "2026", "14.03.2026 - 15.03.2026", "99.99.2026"]
+)
 def test_what_is_no_single_date_is_refused(written: str) -> None:
     """Terms, impossible days and periods are no dates."""
     with pytest.raises(NotAValue):
@@ -155,7 +157,9 @@ def test_vat_numbers_with_right_digits_pass(number: str) -> None:
     assert normalise("vat", number[:4] + " " + number[4:]) == number
 
 
-@pytest.mark.parametrize("number", ["DE136695975", "ATU13585628", "FR41303265045", "BE0428759498", "IT00743110158", "ZZ1"])
+@pytest.mark.parametrize(
+    "number", ["DE136695975", "ATU13585628", "FR41303265045", "BE0428759498", "IT00743110158", "ZZ1"]
+)
 def test_vat_numbers_with_wrong_digits_are_refused(number: str) -> None:
     """One wrong digit is enough."""
     with pytest.raises(NotAValue):
@@ -169,16 +173,27 @@ def test_the_other_types() -> None:
     assert normalise("boolean", "Ja") == "true"
     assert normalise("boolean", "false") == "false"
     assert normalise("text", "  a\u200b  b\n c ") == "a b c"
-    for kind, written in [("email", "a@b"), ("integer", "1.5"), ("boolean", "maybe"), ("text", " "), ("text", "x" * 501)]:
+    for kind, written in [
+        ("email", "a@b"),
+        ("integer", "1.5"),
+        ("boolean", "maybe"),
+        ("text", " "),
+        ("text", "x" * 501),
+    ]:
         with pytest.raises(NotAValue):
             normalise(kind, written)
 
 
-@given(st.text(max_size=300), st.sampled_from(["date", "decimal", "integer", "currency", "email", "iban", "vat", "boolean"]))
+@given(
+    st.text(max_size=300),
+    st.sampled_from(["date", "decimal", "integer", "currency", "email", "iban", "vat", "boolean"]),
+)
 def test_no_text_makes_a_reader_fall_over(written: str, kind: str) -> None:
     """Whatever is written: a value or NotAValue."""
+    told = ""
     try:
-        assert normalise(kind, written, COMMA)
+        told = normalise(kind, written, COMMA)
     except NotAValue as error:
-        assert str(error)
+        told = str(error)
+    assert told
     dates_in(written, DAY_FIRST)

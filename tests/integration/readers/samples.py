@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from email.message import EmailMessage
 
 import docx
-import openpyxl
+import openpyxl  # type: ignore[import-untyped]  # has no types
 from fpdf import FPDF
 from PIL import Image, ImageDraw, ImageFont
 

@@ -59,7 +59,13 @@ def test_a_value_is_normalised_and_carries_its_evidence() -> None:
     """The quote is the line it stands on."""
     one = read("total", SPECS["total"], "1.250,00 EUR", SOURCES)
     assert one.field == Field(
-        name="total", value="1250.00", quote="Total 1.250,00 EUR, due 03.05.2026", document=2, page=1, line=2, supported=True
+        name="total",
+        value="1250.00",
+        quote="Total 1.250,00 EUR, due 03.05.2026",
+        document=2,
+        page=1,
+        line=2,
+        supported=True,
     )
     assert read("due-date", SPECS["due-date"], "3 May 2026", SOURCES).field.value == "2026-05-03"
 

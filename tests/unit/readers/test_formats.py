@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 
-import openpyxl
+import openpyxl  # type: ignore[import-untyped]  # has no types
 import pytest
 
 from tasks.errors import Unreadable

@@ -11,14 +11,14 @@ from tasks.readers.names import clean_name
 from tasks.readers.sandbox.child import tidy
 
 _TEXTS = {
-    "en": "Please find attached the invoice for your order. We thank you for the payment by the end of the month.",
-    "de": "Bitte finden Sie die Rechnung für Ihre Bestellung im Anhang. Wir danken für die Zahlung bis zum Monatsende.",
-    "fr": "Veuillez trouver la facture pour votre commande. Nous vous remercions de régler avec les conditions du contrat.",
-    "es": "Adjunto la factura de su pedido. Por favor, realice el pago con la referencia que se indica en el documento.",
-    "it": "In allegato la fattura per il vostro ordine. Si prega di effettuare il pagamento come indicato nel contratto.",
+    "en": "Please find attached the invoice for your order. We thank you for the payment by the end of it.",
+    "de": "Bitte finden Sie die Rechnung für Ihre Bestellung im Anhang. Wir danken für die Zahlung bis zum Ende.",
+    "fr": "Veuillez trouver la facture pour votre commande. Nous vous remercions de régler avec les conditions.",
+    "es": "Adjunto la factura de su pedido. Por favor, realice el pago con la referencia que se indica.",
+    "it": "In allegato la fattura per il vostro ordine. Si prega di effettuare il pagamento come indicato nel.",
     "nl": "Bijgevoegd vindt u de factuur voor uw bestelling. Wij danken u en zien het bedrag graag op onze rekening.",
     "pt": "Segue a fatura do seu pedido. Por favor, faça o pagamento com a referência que foi indicada no documento.",
-    "pl": "W załączniku przesyłam fakturę za zamówienie. Proszę o płatność do końca miesiąca na konto, które jest podane.",
+    "pl": "W załączniku przesyłam fakturę za zamówienie. Proszę o płatność do końca miesiąca na konto, które jest.",
 }
 
 
