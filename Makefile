@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS := $(if $(ONCE),--once) $(if $(INPUTS),--inputs $(INPUTS)) $(if $(STATE),--state $(STATE))
 
-.PHONY: help setup demo test check lock clean
+.PHONY: help setup demo test faults e2e check lock clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -25,7 +25,14 @@ check: setup ## ruff, mypy, import directions
 test: setup check ## Everything that is tested in under a quarter of an hour
 	@.ci/packages
 	$(BIN)/python -m daemon.embedded.weights
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest --ignore tests/faults --ignore tests/e2e/test_demo.py $(PYTEST)
+
+faults: setup ## Workers and broker killed in mid-work: nothing is lost, nothing is done twice
+	$(BIN)/python -m pytest tests/faults $(PYTEST)
+
+e2e: setup ## make demo ONCE=1 on other inputs
+	@.ci/packages
+	$(BIN)/python -m pytest tests/e2e $(PYTEST)
 
 lock: setup ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install -q uv

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from imaplib import IMAP4
 
 import structlog
 
@@ -233,8 +234,17 @@ class Watcher:
         """Log the first error of an outage; returns the seconds to wait: doubled each time, with jitter."""
         if not self._down_since:
             self._down_since = time.monotonic()
-            self._log.warning("imap.down", reason=f"{type(error).__name__}: {error}"[:300])
+            self._log.warning("imap.down", reason=_reason(error))
         base = 30.0 if isinstance(error, LoginRefusedError) else 1.0
         self._failures += 1
         wait: float = min(LONGEST_WAIT, base * 2 ** min(self._failures - 1, 10))
         return wait * random.uniform(0.5, 1)  # noqa: S311  # jitter keeps no secret
+
+
+def _reason(error: Exception) -> str:
+    """An error as an admin reads it, at most 300 characters."""
+    if isinstance(error, LoginRefusedError | RefusedError | Unavailable):
+        return str(error)[:300]
+    if isinstance(error, IMAP4.abort):
+        return f"the connection was lost: {error}"[:300]
+    return f"{type(error).__name__}: {error}"[:300]

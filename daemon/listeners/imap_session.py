@@ -17,7 +17,12 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from imap_tools import BaseMailBox, ImapToolsError, MailBox, MailBoxStartTls, MailBoxUnencrypted
-from imap_tools.errors import MailboxFolderCreateError, MailboxFolderSubscribeError, MailboxLoginError
+from imap_tools.errors import (
+    MailboxFolderCreateError,
+    MailboxFolderSelectError,
+    MailboxFolderSubscribeError,
+    MailboxLoginError,
+)
 from imap_tools.utils import encode_folder
 
 from config.inbound import ImapAccount
@@ -69,7 +74,11 @@ class ImapSession:
 
     def select(self) -> str:
         """Open the folder anew, so that nothing stale is seen. Returns its UIDVALIDITY."""
-        self._mailbox.folder.set(self._account.folder)
+        try:
+            self._mailbox.folder.set(self._account.folder)
+        except MailboxFolderSelectError as error:
+            words = _words(error.command_result[1])
+            raise RefusedError(f"cannot open folder {self._account.folder!r}: {words}; check `folder`") from None
         _, values = self._client.response("UIDVALIDITY")
         return values[0].decode("ascii", "replace") if values and values[0] else ""
 

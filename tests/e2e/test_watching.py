@@ -57,8 +57,8 @@ def service(tmp_path: Path) -> Iterator[Service]:
     server.server_close()
 
 
-def _one() -> Followed:
-    item = Input("one", "folder", Drop(by="folder", file="x.txt"), Expected(), b"")
+def _one(file: str = "x.txt") -> Followed:
+    item = Input("one", "folder", Drop(by="folder", file=file), Expected(), b"")
     return Followed(Sending(item, "drop folder", "put there"), time.monotonic())
 
 
@@ -85,8 +85,7 @@ def test_a_table_where_it_fits(service: Service, width: int, table: bool) -> Non
 
 def test_it_ends_when_the_time_is_over(service: Service) -> None:
     """A job that never rests does not hold the demo for ever."""
-    lost, started = _one(), time.monotonic()
-    lost.sending.input.__dict__["delivery"] = Drop(by="folder", file="other.txt")
+    lost, started = _one("other.txt"), time.monotonic()
     follow([lost], service, Console(file=StringIO()), timeout=1)
     assert time.monotonic() - started < 20
     assert lost.rested_at is None

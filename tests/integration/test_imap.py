@@ -301,7 +301,7 @@ def test_max_age(server: Dovecot, watch: Watch) -> None:
     ("options", "words"),
     [
         ({"password": "wrong"}, f"login of '{USER}' refused: .*AUTHENTICATIONFAILED"),
-        ({"folder": "Nowhere"}, "Nowhere|doesn't exist"),
+        ({"folder": "Nowhere"}, "cannot open folder 'Nowhere': .*doesn't exist.*check `folder`"),
         ({"security": "tls"}, "SSL|record layer|wrong version"),
         ({"port": 1}, "Connection refused"),
         ({"done_folder": "a/../b"}, "cannot create folder .*create it, or write the name"),
