@@ -19,7 +19,8 @@ from daemon import checks, show, tryout
 from tasks import log
 from tasks.errors import Permanent, PostroomError
 from tasks.ledger import Ledger
-from tasks.models import Envelope, Job, Stage, State
+from tasks.mailhead import sender_of
+from tasks.models import Envelope, Job, Kind, Stage, State
 from tasks.story import story, summary
 
 BAD_CONFIG = 2
@@ -245,6 +246,7 @@ def submit(
     except OSError as error:
         raise Permanent(f"{file} cannot be read: {error.strerror}") from None
     key = f"{file.name}:{tryout.digest(raw)}"
+    sender = sender or (sender_of(raw) if kind is Kind.MAIL else "")
     envelope = Envelope(source="cli", kind=kind, key=key, sender=sender, content_type=content_type, name=file.name)
     with open_intake(settings) as intake:
         receipt = intake.accept(envelope, raw)

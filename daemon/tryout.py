@@ -13,6 +13,7 @@ from config.settings import Settings
 from tasks.clock import now_ms
 from tasks.errors import Permanent
 from tasks.ids import new_job_id
+from tasks.mailhead import sender_of
 from tasks.model import Judge, Progress
 from tasks.models import Classification, Extracted, Job, Kind, Reply, Stage, State
 from tasks.routing import choose
@@ -80,7 +81,7 @@ def _job(path: Path, raw: bytes) -> Job:
         state=State.RECEIVED,
         stage=Stage.EXTRACT,
         route=None,
-        sender="",
+        sender=sender_of(raw) if kind is Kind.MAIL else "",
         recipients=(),
         subject=path.name,
         message_id="",

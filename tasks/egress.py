@@ -223,12 +223,16 @@ def tls_context(ca_file: str | None = None, cert: str | None = None, key: str | 
     return context
 
 
-def pool(*, allow_private: bool, tls: ssl.SSLContext, max_connections: int) -> httpcore.ConnectionPool:
-    """A pool of kept connections behind the guard. Thread-safe."""
+def line(*, allow_private: bool, tls: ssl.SSLContext) -> httpcore.ConnectionPool:
+    """One connection behind the guard, kept for the next request and made anew when it is gone.
+
+    For one thread at a time: httpcore's pools can close a connection under the hands of another thread (the look at an
+    idle socket and its use are two steps), so several are kept side by side instead.
+    """
     return httpcore.ConnectionPool(
         ssl_context=tls,
-        max_connections=max_connections,
-        max_keepalive_connections=max_connections,
+        max_connections=1,
+        max_keepalive_connections=1,
         keepalive_expiry=20,
         network_backend=GuardedBackend(allow_private=allow_private),
     )

@@ -28,7 +28,7 @@ def configure(settings: Settings, process: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _hide_addresses,
     ]
-    renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    renderer: Any = _console() if console else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer] if not console else [*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -45,6 +45,11 @@ def configure(settings: Settings, process: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.WARNING))
+
+
+def _console() -> Any:
+    """Columns for a terminal; a traceback without its variables, for they hold people's mail."""
+    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 
 
 def _hide_addresses(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -66,8 +66,11 @@ class Recogniser:
     _deadline: float = 0.0
     _api: tesserocr.PyTessBaseAPI | None = None
 
-    def text_of(self, image: Image.Image) -> Recognised | None:
+    def text_of(self, image: Image.Image, *, whole: bool = True) -> Recognised | None:
         """The words in a picture; None when the budget is spent or the picture is too small for words.
+
+        `whole` is a page: enlarged, and turned when in doubt. A logo on a page of text is neither: it has the page's
+        resolution and stands upright, and most logos hold no words at all.
 
         Raises:
             Unreadable: this machine has no recognition installed.
@@ -79,10 +82,10 @@ class Recogniser:
         if not self._may():
             return None
         self._pages += 1
-        prepared = _prepare(image)
+        prepared = _prepare(image, enlarge=whole)
         first = self._recognise(prepared)
-        if first.confidence >= _SURE and first.words >= 3:
-            return first
+        if not whole or (first.confidence >= _SURE and first.words >= 3):
+            return _worth(first)
         return _worth(self._better(prepared, first))
 
     def _may(self) -> bool:
@@ -153,14 +156,14 @@ def _worth(found: Recognised) -> Recognised:
     return found if found.confidence >= _PAGE_NOISE else Recognised()
 
 
-def _prepare(image: Image.Image) -> Image.Image:
+def _prepare(image: Image.Image, *, enlarge: bool) -> Image.Image:
     """Grey, on white, large enough, with full contrast."""
     if image.mode in ("RGBA", "LA", "P", "PA"):
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(ground, image)
     grey = image.convert("L")
-    scale = min(3.0, max(1.0, _GOOD_WIDTH / max(grey.size)))
+    scale = min(3.0, max(1.0, _GOOD_WIDTH / max(grey.size))) if enlarge else 1.0
     scale = min(scale, (_MOST_PIXELS / (grey.width * grey.height)) ** 0.5)
     if scale > 1.05 or scale < 0.95:
         size = (max(1, round(grey.width * scale)), max(1, round(grey.height * scale)))

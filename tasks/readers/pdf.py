@@ -164,7 +164,7 @@ def _pictures(page: pypdfium2.PdfPage, text: str, recogniser: Recogniser) -> str
     known = "".join(text.split()).lower()
     lines: list[str] = []
     for _, crop in sorted(found, reverse=True)[:_PICTURES_PER_PAGE]:
-        recognised = recogniser.text_of(_render(page, crop))
+        recognised = recogniser.text_of(_render(page, crop), whole=False)
         for line in recognised.text.split("\n") if recognised else ():
             if len(line) > 1 and "".join(line.split()).lower() not in known:
                 lines.append(line)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import email.utils
 import os
 import re
 import ssl
 import threading
 import time
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
@@ -18,6 +20,7 @@ import httpx
 from config.outbound import WebhookEndpoint
 from config.settings import Settings
 from tasks import egress
+from tasks.breaker import Breaker, Paused
 from tasks.errors import Permanent, Transient, Unavailable
 from tasks.models import Delivery, Outcome
 from tasks.schedules import MAX_RETRY_AFTER
@@ -38,43 +41,85 @@ except PackageNotFoundError:  # run from a source tree that is not installed
     _AGENT = "Postroom"
 
 
-class _Pools:
-    """One pool of connections per endpoint as it is configured; made anew in a forked child."""
+class _Endpoint:
+    """Connections and breaker of one endpoint as it is configured; made anew in a forked child."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pools: dict[tuple[int, str], tuple[WebhookEndpoint, httpcore.ConnectionPool]] = {}
+    def __init__(self, name: str, config: WebhookEndpoint) -> None:
+        self.config = config
+        self.breaker = Breaker()
+        self._tls = _tls(name, config)
+        self._idle: list[httpcore.ConnectionPool] = []
+        self._slots = threading.BoundedSemaphore(config.max_connections)
 
-    def of(self, name: str, endpoint: WebhookEndpoint) -> httpcore.ConnectionPool:
-        """The endpoint's pool. Raises Permanent when a certificate file cannot be used."""
-        key = (os.getpid(), name)
-        with self._lock:
-            known = self._pools.get(key)
-            if known and known[0] == endpoint:
-                return known[1]
-            made = egress.pool(
-                allow_private=endpoint.allow_private, tls=_tls(name, endpoint), max_connections=endpoint.max_connections
-            )
-            self._pools[key] = (endpoint, made)
-            return made
+    @contextlib.contextmanager
+    def line(self) -> Iterator[httpcore.ConnectionPool]:
+        """A kept connection, or a new one, for the caller alone. Raises Deadline when none gets free in time."""
+        if not self._slots.acquire(timeout=egress.left()):
+            raise egress.Deadline("all connections to the endpoint are in use")
+        try:
+            line = self._idle.pop()
+        except IndexError:
+            line = egress.line(allow_private=self.config.allow_private, tls=self._tls)
+        try:
+            yield line
+        finally:
+            self._idle.append(line)
+            self._slots.release()
 
 
-_pools = _Pools()
+_lock = threading.Lock()
+_endpoints: dict[tuple[int, str], _Endpoint] = {}
 
 
 def send(delivery: Delivery, settings: Settings) -> Outcome:
     """Post `delivery.body` once.
 
     Returns the answer when it was 2xx. Raises Permanent (most 4xx, redirects, refused addresses, no such endpoint),
-    Unavailable (nobody answers there: refused connection, no such name, no way to the network), Transient otherwise.
+    Unavailable (nobody answers there: refused connection, no such name, or paused after many failures), Transient
+    otherwise.
     """
     name = delivery.target
-    endpoint = settings.endpoint.get(name)
-    if endpoint is None:
+    config = settings.endpoint.get(name)
+    if config is None:
         raise Permanent(f"endpoint {name!r} is not configured; add [endpoint.{name}] and run the job again")
+    endpoint = _endpoint(name, config)
     try:
-        with egress.within(endpoint.timeout):
-            status, headers, body = _exchange(delivery, endpoint, _pools.of(name, endpoint))
+        endpoint.breaker.enter()
+    except Paused as pause:
+        reason = f"the endpoint keeps failing and is left alone for {pause.seconds:.0f} s"
+        raise Unavailable(f"webhook:{name}", reason, retry_after=pause.seconds) from None
+    alive = False
+    try:
+        outcome = _attempt(delivery, name, endpoint)
+        alive = True
+    except Permanent:
+        alive = True
+        raise
+    finally:
+        endpoint.breaker.leave(alive=alive)
+    return outcome
+
+
+def forget() -> None:
+    """Drop what is known about all endpoints: their connections and their failures."""
+    with _lock:
+        _endpoints.clear()
+
+
+def _endpoint(name: str, config: WebhookEndpoint) -> _Endpoint:
+    key = (os.getpid(), name)
+    with _lock:
+        known = _endpoints.get(key)
+        if known is None or known.config != config:
+            known = _endpoints[key] = _Endpoint(name, config)
+        return known
+
+
+def _attempt(delivery: Delivery, name: str, endpoint: _Endpoint) -> Outcome:
+    """One exchange, with the network's errors told in ours."""
+    try:
+        with egress.within(endpoint.config.timeout):
+            status, headers, body = _exchange(delivery, endpoint)
     except egress.AddressRefused as error:
         raise Permanent(f"{error.reason}; set allow_private in [endpoint.{name}] if it is meant") from None
     except httpcore.LocalProtocolError as error:
@@ -119,26 +164,22 @@ def retry_after(value: str, now: float) -> float | None:
     return min(max(then - now, 0.0), MAX_RETRY_AFTER)
 
 
-def _exchange(
-    delivery: Delivery, endpoint: WebhookEndpoint, pool: httpcore.ConnectionPool
-) -> tuple[int, dict[str, str], bytes]:
+def _exchange(delivery: Delivery, endpoint: _Endpoint) -> tuple[int, dict[str, str], bytes]:
     """Status, headers (lower-case names) and the first bytes of the body."""
+    config = endpoint.config
     timeouts = {
-        "connect": endpoint.connect_timeout,
-        "read": endpoint.read_timeout,
-        "write": endpoint.read_timeout,
-        "pool": endpoint.timeout,
+        "connect": config.connect_timeout,
+        "read": config.read_timeout,
+        "write": config.read_timeout,
     }
-    url, host = _url(endpoint.url)
-    with pool.stream(
-        "POST",
-        url,
-        headers=[("Host", host), *request_headers(delivery, endpoint, int(time.time())).items()],
-        content=delivery.body,
-        extensions={"timeout": timeouts},
-    ) as response:
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
-        return response.status, headers, _read(response)
+    url, host = _url(config.url)
+    headers = [("Host", host), *request_headers(delivery, config, int(time.time())).items()]
+    with (
+        endpoint.line() as line,
+        line.stream("POST", url, headers=headers, content=delivery.body, extensions={"timeout": timeouts}) as response,
+    ):
+        fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+        return response.status, fields, _read(response)
 
 
 def _read(response: httpcore.Response) -> bytes:

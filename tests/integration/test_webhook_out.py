@@ -31,6 +31,12 @@ NEW = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 BODY = b'{"type":"job.processed"}'
 
 
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    """No test sees the connections and failures of another."""
+    webhook.forget()
+
+
 def delivery(**changes: Any) -> Delivery:
     values = {"ordinal": 0, "transport": "webhook", "target": "books", "key": "dlv-1-0", "body": BODY}
     return Delivery.model_validate({**values, "content_type": "application/json", **changes})
@@ -351,15 +357,42 @@ def test_a_silent_endpoint_does_not_delay_another() -> None:
             webhook.send(delivery(target="alive"), settings)
         assert time.monotonic() - started < 1
         assert all(isinstance(one.exception(), Transient) for one in waiting)
+        assert dead.connections == 1
+
+
+def test_an_endpoint_that_keeps_failing_is_left_alone() -> None:
+    """After five failures in a row nothing more is sent for a while: Unavailable, with the time to wait (fault 27)."""
+    with sink(replies("500 Broken")) as receiver:
+        settings = settings_for(receiver.url)
+        for _ in range(5):
+            with pytest.raises(Transient, match="HTTP 500"):
+                webhook.send(delivery(), settings)
+        for _ in range(100):
+            with pytest.raises(Unavailable, match="left alone") as caught:
+                webhook.send(delivery(), settings)
+        assert 5 < (caught.value.retry_after or 0) <= 10
+        assert len(receiver.seen) == 5
+        repaired = settings_for(receiver.url, timeout=19)
+        with pytest.raises(Transient, match="HTTP 500"):
+            webhook.send(delivery(), repaired)
+
+
+def test_refusals_of_single_deliveries_do_not_stop_the_others() -> None:
+    """An endpoint that answers 400 is alive: its breaker stays closed."""
+    with sink(replies("400 Bad")) as receiver:
+        for _ in range(30):
+            with pytest.raises(Permanent):
+                post(receiver)
+        assert len(receiver.seen) == 30
 
 
 def test_threads_share_an_endpoints_connections() -> None:
-    """Sixteen threads with 200 deliveries need about max_connections connections, not one each."""
+    """Sixteen threads make 200 deliveries over max_connections connections, and none fails."""
     with sink(replies("200 OK")) as receiver, ThreadPoolExecutor(16) as pool:
         settings = settings_for(receiver.url, max_connections=3)
         done = list(pool.map(lambda number: webhook.send(delivery(key=f"k-{number}"), settings), range(200)))
         assert len(done) == 200
-        assert receiver.connections <= 9
+        assert receiver.connections <= 3
         assert {seen.headers["webhook-id"] for seen in receiver.seen} == {f"k-{number}" for number in range(200)}
 
 
