@@ -9,24 +9,18 @@ on Redis); Postroom, which verifies, deduplicates and commits to disk before it 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import resource
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import load
+from benchmarks import load, servers
 from daemon.embedded.broker import EmbeddedBroker
 from tasks.signatures import sign_standard
 
-ROOT = Path(__file__).resolve().parents[1]
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 BODY = json.dumps({"type": "order.created", "data": {"lines": ["x" * 61] * 31}}).encode().ljust(2048)
 STACKS = ("bare", "tutorial", "postroom")
@@ -46,62 +40,11 @@ def signed_requests(prefix: str) -> Iterator[bytes]:
         ).encode() + BODY
 
 
-@contextlib.contextmanager
-def running(stack: str, environment: dict[str, str]) -> Iterator[tuple[int, int]]:
-    """The stack in a process of its own; yields port and process id."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    log_file = Path(environment["BENCH_STATE"]) / f"{stack}.log"
-    with log_file.open("wb") as sink:
-        command = [sys.executable, "-m", "uvicorn", f"benchmarks.stacks.{stack}:app", "--port", str(port)]
-        command += [
-            "--loop",
-            "uvloop",
-            "--no-access-log",
-            "--log-level",
-            "warning",
-            "--http",
-            HTTP.get(stack, "httptools"),
-        ]
-        process = subprocess.Popen(command, env={**os.environ, **environment}, stderr=sink, stdout=sink, cwd=ROOT)
-    try:
-        _wait_for(port, process, log_file)
-        yield port, process.pid
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes], log_file: Path) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        if process.poll() is not None:
-            break
-        time.sleep(0.05)
-    raise SystemExit(f"the server did not start:\n{log_file.read_text()[-2000:]}")
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def memory_mb(pid: int) -> float:
-    """Resident memory."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
 def measure(stack: str, port: int, pid: int, concurrency: int, seconds: float) -> dict[str, float]:
     """Warm up, then one run of about `seconds`."""
     warm = load.run(port, signed_requests(f"warm-{stack}-{concurrency}"), concurrency, 300)
     count = max(300, int(warm.rate * seconds))
-    before = cpu_seconds(pid)
+    before = servers.cpu_seconds(pid)
     result = load.run(port, signed_requests(f"{stack}-{concurrency}"), concurrency, count)
     if result.refused:
         raise SystemExit(f"{stack}: {result.refused} of {count} requests were refused: {result.first_refusal!r}")
@@ -109,7 +52,7 @@ def measure(stack: str, port: int, pid: int, concurrency: int, seconds: float) -
         "rate": result.rate,
         "p50": result.percentile(0.5),
         "p99": result.percentile(0.99),
-        "cpu_ms": (cpu_seconds(pid) - before) * 1000 / count,
+        "cpu_ms": (servers.cpu_seconds(pid) - before) * 1000 / count,
     }
 
 
@@ -125,7 +68,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, EmbeddedBroker(Path(folder) / "broker", append_only=True) as broker:
         environment = {"BENCH_STATE": folder, "BENCH_REDIS": broker.url, "BENCH_SECRET": SECRET}
         for stack in STACKS:
-            with running(stack, environment) as (port, pid):
+            with servers.running(stack, Path(folder), environment, HTTP.get(stack, "httptools")) as (port, pid):
                 for concurrency in (1, 16, 64):
                     row = table[stack, concurrency] = measure(stack, port, pid, concurrency, options.seconds)
                     print(
@@ -135,7 +78,7 @@ def main() -> None:
                     )
                 if stack == "postroom" and options.memory:
                     load.run(port, signed_requests("memory"), 64, options.memory)
-                    print(f"memory after {options.memory} more: {memory_mb(pid):.0f} MB")
+                    print(f"memory after {options.memory} more: {servers.memory_mb(pid):.0f} MB")
     mine, theirs, ceiling = (table[stack, 16] for stack in ("postroom", "tutorial", "bare"))
     times, part = mine["rate"] / theirs["rate"], ceiling["rate"] / mine["rate"]
     print(f"c=16: {times:.1f} times the tutorial stack, 1/{part:.1f} of bare uvicorn")

