@@ -64,6 +64,9 @@ class FieldSpec(Section):
     required: bool = Field(False, description="Without it the job rests in review.")
     pattern: Regex = Field("", description="Regular expression that the whole value has to match.")
     choices: tuple[str, ...] = Field((), description="The only values allowed.")
+    not_beside: tuple[str, ...] = Field(
+        (), description="Captions of other values, such as Subtotal for a total: a value read beside one is refused."
+    )
 
 
 class Label(Section):

@@ -70,6 +70,8 @@ class Evidence:
     """Only found by allowing for what OCR confuses."""
     score: int
     """How well it fits: an exact spelling and words of the field's description on the same line count."""
+    beside: str = ""
+    """The caption of another value that stands before it."""
 
 
 class Source:
@@ -139,29 +141,39 @@ class Source:
         return start + found.start() if found else start
 
 
-def find(kind: str, value: str, raw: str, sources: Sequence[Source], about: str = "") -> Evidence | None:
+def find(
+    kind: str, value: str, raw: str, sources: Sequence[Source], about: str = "", others: Sequence[str] = ()
+) -> Evidence | None:
     """The best place where `value` (normal form, of type `kind`) stands in `sources`; None when it stands nowhere.
 
     `raw` is how the model wrote it, `about` the field's name and description: both only help to choose among places.
+    `others` are captions of other values: a place beside one counts only when there is no better.
     """
     wanted = frozenset(re.findall(r"[^\W\d_]{3,}", _fold(about)[0])) - _SMALL_WORDS
     best: Evidence | None = None
     for source in sources:
         spans, loose = _spans(kind, value, raw, source, wanted)
         for span in spans:
-            evidence = _weigh(source, span, raw, wanted, loose)
+            evidence = _weigh(source, span, raw, wanted, loose, _caption(source, span, others))
             if best is None or evidence.score > best.score:
                 best = evidence
     return best
 
 
-def _weigh(source: Source, span: Span, raw: str, wanted: frozenset[str], loose: bool) -> Evidence:
+def _caption(source: Source, span: Span, captions: Sequence[str]) -> str:
+    """The one of `captions` that stands between the value and the number, tab or line start before it."""
+    before = source.text[source.line_around(span)[0] : span[0]]
+    near = _fold(re.split(r"[\d\t|]", before)[-1][-LONGEST:])[0]
+    return next((name for name in captions if re.search(rf"\b{re.escape(_fold(name)[0])}\b", near)), "")
+
+
+def _weigh(source: Source, span: Span, raw: str, wanted: frozenset[str], loose: bool, beside: str) -> Evidence:
     words = source.text[slice(*span)]
     line = _fold(source.text[slice(*source.line_around(span))][:LONGEST])[0]
     near = sum(word in line for word in wanted)
-    score = near + 4 * (words == raw) - 10 * loose
+    score = near + 4 * (words == raw) - 10 * loose - 20 * bool(beside)
     page, number = source.place(span[0]) if source.ordinal is not None else (None, None)
-    return Evidence(one_line(words), source.quote(span), source.ordinal, page, number, loose, score)
+    return Evidence(one_line(words), source.quote(span), source.ordinal, page, number, loose, score, beside)
 
 
 def _spans(kind: str, value: str, raw: str, source: Source, about: frozenset[str]) -> tuple[list[Span], bool]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from config.routes import Route
+from config.routes import FieldSpec, Route
 from config.settings import TEMPLATES
 from tasks.judging.budget import tidy
 from tasks.models import Document, MailFacts
@@ -87,18 +87,22 @@ class Prompts:
     def label(self, route: Route, material: Material, *, reverse: bool = False) -> Messages:
         """Ask for the label: instructions, one example a label, the material. `reverse` turns the labels round."""
         labels = dict(reversed(route.labels.items())) if reverse else route.labels
-        messages = [_say("system", self._render("label.system.j2", labels=labels))]
+        messages = [_say("system", self._render("label.system.j2", labels=labels, canary=canary(route)))]
         for name, label in labels.items():
             if label.example:
                 example = Material("", "", (Part("text", tidy(label.example)),))
                 messages += [_say("user", self._material(example)), _say("assistant", f'{PREFIX}{name}"}}')]
         return [*messages, _say("user", self._material(material))]
 
-    def fields(self, route: Route, label: str, summary_key: str, material: Material) -> Messages:
-        """Ask for the fields of `label` and a summary."""
-        spec = route.labels[label]
-        system = self._render("fields.system.j2", label=label, spec=spec, summary_key=summary_key, canary=canary(route))
+    def read(self, route: Route, material: Material) -> Messages:
+        """Show material without asking for its label: what `form` goes on from when the label is known."""
+        system = self._render("read.system.j2", canary=canary(route))
         return [_say("system", system), _say("user", self._material(material))]
+
+    def form(self, shown: Messages, label: str, fields: Mapping[str, FieldSpec], summary_key: str) -> Messages:
+        """Ask on in the conversation `shown`, after its label: for the values of `fields` and a summary."""
+        form = self._render("form.user.j2", fields=fields, summary_key=summary_key)
+        return [*shown, _say("assistant", f'{PREFIX}{label}"}}'), _say("user", form)]
 
     def repair(self, wrong: Mapping[str, str]) -> dict[str, str]:
         """The user's message after an answer that cannot stand: what is wrong, by field or by "answer"."""

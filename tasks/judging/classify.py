@@ -18,12 +18,14 @@ from tasks.judging.extract import extract
 from tasks.judging.fields import LabelOnly, missing
 from tasks.judging.session import FRAME, Session, shown, shrinking
 from tasks.models import Classification, Document, MailFacts, Noun
-from tasks.prompts import PREFIX, Material, Part, Prompts, canary
+from tasks.prompts import PREFIX, Material, Messages, Part, Prompts, canary
 
 FIRST_LOOK = 900
 """Estimated tokens of text that the label call sees: the start and the end of what is longer."""
 MOST_ATTACHMENTS = 6
 """Attachments that are also looked at one by one."""
+SURE = 0.8
+"""Share of another label from which an attachment is left out when the fields are read."""
 REPLY_TOKENS = 160
 BODY_NAMES = frozenset({"body", "event"})
 
@@ -59,7 +61,8 @@ class Trip:
         shares, method, kinds = self._label(material, readable)
         label = max(shares, key=lambda name: shares[name])
         chosen = [document for document in readable if kinds.get(document.ordinal, label) == label] or readable
-        found = extract(self._session, self._prompts, self._route, label, chosen, material)
+        asked = self._asked(material) if method == "logprobs" and chosen == readable else None
+        found = extract(self._session, self._prompts, self._route, label, chosen, material, asked)
         for problem in found.notes:
             self._session.note(problem)
         doubts = [
@@ -81,6 +84,12 @@ class Trip:
             review="; ".join(reason for reason in doubts if reason),
         )
 
+    def _asked(self, material: Material) -> Messages | None:
+        """The conversation that found the label, when it showed all of the text: the fields are then asked in it."""
+        if sum(estimate(part.text) + FRAME for part in material.parts) > FIRST_LOOK:
+            return None
+        return self._prompts.label(self._route, material)
+
     def _unsure(self, label: str, confidence: float) -> str:
         own = self._route.model.min_confidence
         least = self._settings.min_confidence if own is None else own
@@ -92,7 +101,7 @@ class Trip:
         return f"{label} needs {', '.join(names)}, not found in the text" if names else ""
 
     def _label(self, material: Material, readable: Sequence[Document]) -> tuple[dict[str, float], str, dict[int, str]]:
-        """Every label's share, how they were found, and the kinds of attachments that were looked at one by one."""
+        """Every label's share, how they were found, and the kinds of those attachments that alone are clearly of one."""
         names = list(self._route.labels)
         if len(names) == 1:
             return {names[0]: 1.0}, "only", {}
@@ -106,10 +115,12 @@ class Trip:
             document.ordinal: self._shares(Material("", "", (Part.of(document),)))[0]
             for document in attachments[:MOST_ATTACHMENTS]
         }
-        kinds = {ordinal: max(shares, key=lambda name: shares[name]) for ordinal, shares in alone.items()}
+        kinds = {}
         for document in attachments[:MOST_ATTACHMENTS]:
-            kind = kinds[document.ordinal]
-            self._session.note(f"{document.name} alone looks like {kind} ({alone[document.ordinal][kind]:.2f})")
+            kind, share = max(alone[document.ordinal].items(), key=lambda item: item[1])
+            self._session.note(f"{document.name} alone looks like {kind} ({share:.2f})")
+            if share >= SURE:
+                kinds[document.ordinal] = kind
         together = labels.vote([(whole, 1.0), *((shares, 1.0 / len(alone)) for shares in alone.values())])
         return together, method, kinds
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from config.routes import FieldSpec, Route
 from tasks.evidence import Source
 from tasks.judging import fields as reading
+from tasks.judging.calls import TooLong
 from tasks.judging.fields import SUMMARY_CHARACTERS, Reading
 from tasks.judging.sentences import whole
 from tasks.judging.session import Session, batches, shown, shrinking
@@ -31,10 +32,20 @@ class Found:
 
 
 def extract(
-    session: Session, prompts: Prompts, route: Route, label: str, documents: Sequence[Document], material: Material
+    session: Session,
+    prompts: Prompts,
+    route: Route,
+    label: str,
+    documents: Sequence[Document],
+    material: Material,
+    asked: Messages | None = None,
 ) -> Found:
-    """Read the fields of `label` from `documents`, all of their text. `material` gives the mail's head."""
-    return _Extraction(session, prompts, route, label, documents, material).run()
+    """Read the fields of `label` from `documents`, all of their text. `material` gives the mail's head.
+
+    `asked` is the conversation that found the label when it showed all of that text: the server still has it in its
+    prefix cache, so that asking on in it costs half of reading the documents again.
+    """
+    return _Extraction(session, prompts, route, label, documents, material).run(asked)
 
 
 class _Extraction:
@@ -48,18 +59,18 @@ class _Extraction:
         head: Material,
     ) -> None:
         self.session, self.prompts, self.route, self.label, self.head = session, prompts, route, label, head
-        self.specs: Mapping[str, FieldSpec] = route.labels[label].fields
-        self.key = reading.summary_key(self.specs)
-        self.shape: type[BaseModel] = reading.answer_model(self.specs, self.key)
-        self.schema = reading.schema(self.shape)
         self.parts = [Part.of(document) for document in documents]
         self.sources = [*map(Source.of, documents), *([Source(head.subject)] if head.subject else [])]
+        self.specs: Mapping[str, FieldSpec] = reading.possible(route.labels[label].fields, self.sources)
+        self.key = reading.summary_key(self.specs)
+        self.shape: type[BaseModel] = reading.answer_model(self.specs, self.key, label)
+        self.schema = reading.schema(self.shape)
         self.found = Found()
         self.repaired = False
 
-    def run(self) -> Found:
-        frame = self._messages(())
-        answers = shrinking(self.session.room(frame, self.session.predict + SPARE), self._answers)
+    def run(self, asked: Messages | None) -> Found:
+        room = self.session.room(self._messages(()), self.session.predict + SPARE)
+        answers = (self._asked_on(asked) if asked else []) or shrinking(room, self._answers)
         if not answers:
             self.found.review.append("the model's answer does not follow the form, even when asked again")
             return self.found
@@ -71,8 +82,19 @@ class _Extraction:
             self.found.fields, self.found.summary = (), ""
         return self.found
 
+    def _asked_on(self, asked: Messages) -> list[dict[str, str | None]]:
+        """The form filled in the conversation that found the label; none when that does not fit or gives nothing."""
+        try:
+            answer = self._fill(self._form(asked))
+        except TooLong:
+            return []
+        return [] if answer is None else [answer]
+
     def _messages(self, parts: Sequence[Part]) -> Messages:
-        return self.prompts.fields(self.route, self.label, self.key, shown(self.head, parts))
+        return self._form(self.prompts.read(self.route, shown(self.head, parts)))
+
+    def _form(self, conversation: Messages) -> Messages:
+        return self.prompts.form(conversation, self.label, self.specs, self.key)
 
     def _answers(self, room: int) -> list[dict[str, str | None]]:
         """The form filled for each batch of the text; batches whose answer cannot be used are missing, and told."""
@@ -148,11 +170,12 @@ class _Extraction:
         told = [summary for summary in summaries if summary]
         if len(told) < 2:
             return told[0] if told else ""
-        shape = reading.answer_model({}, self.key)
+        shape = reading.answer_model({}, self.key, self.label)
         room = self.session.room(self._messages(()), self.session.predict)
         joined = Part("summaries of its parts", "\n".join(told))
-        portion = batches([joined], room)[0]
-        answer = self.session.ask(self._messages(portion), "summary", schema=reading.schema(shape))
+        shortened = self.prompts.read(self.route, shown(self.head, batches([joined], room)[0]))
+        messages = self.prompts.form(shortened, self.label, {}, self.key)
+        answer = self.session.ask(messages, "summary", schema=reading.schema(shape))
         try:
             return reading.parse(shape, answer.text)[self.key] or told[0]
         except ValueError:

@@ -28,6 +28,12 @@ _CHARACTERS = {
     "iban": 48,
     "vat": 32,
 }
+_ANYTHING = re.compile("")
+_SIGN = {
+    "email": re.compile("@"),
+    "iban": re.compile(r"\b[A-Z]{2} ?[\dOI]{2}(?:[ -]?[A-Z\d]){11,30}\b"),
+} | dict.fromkeys(("text", "date", "decimal", "integer", "currency", "boolean"), _ANYTHING)
+"""What a text shows that has a value of the type; other types have no sign that is cheaper than asking."""
 _NOTHING = frozenset(
     {"", "null", "none", "n/a", "na", "unknown", "not specified", "not provided", "not stated", "-", "--"}
 )
@@ -38,15 +44,18 @@ def summary_key(specs: Mapping[str, FieldSpec]) -> str:
     return "summary" if "summary" not in specs else "summary_in_one_sentence"
 
 
-def answer_model(specs: Mapping[str, FieldSpec], summary: str) -> type[BaseModel]:
+def possible(specs: Mapping[str, FieldSpec], sources: Sequence[Source]) -> dict[str, FieldSpec]:
+    """The fields that the text can have at all: a weak model makes up an IBAN or an address rather than say none."""
+    return {name: spec for name, spec in specs.items() if any(_SIGN[spec.type].search(one.text) for one in sources)}
+
+
+def answer_model(specs: Mapping[str, FieldSpec], summary: str, label: str) -> type[BaseModel]:
     """The pydantic model of the answer: every field may be null, texts are as long as their type can need.
 
+    It begins with the label, as the answer before it did: a weak model that has to open with a value opens with null.
     `summary` names the summary's key.
     """
-    fields: dict[str, Any] = {
-        # The summary comes first: in compact JSON a weak model often opens with null, whatever the first value is.
-        summary: (Annotated[str, StringConstraints(max_length=SUMMARY_CHARACTERS)], Attribute())
-    }
+    fields: dict[str, Any] = {} if "label" in specs else {"label": (Literal[(label,)], Attribute())}
     for name, spec in specs.items():
         kind: Any = Annotated[str, StringConstraints(max_length=_CHARACTERS.get(spec.type, 16))]
         if spec.type == "boolean":
@@ -54,6 +63,7 @@ def answer_model(specs: Mapping[str, FieldSpec], summary: str) -> type[BaseModel
         if spec.choices:
             kind = Literal[spec.choices]
         fields[name] = (kind | None, Attribute())
+    fields[summary] = (Annotated[str, StringConstraints(max_length=SUMMARY_CHARACTERS)], Attribute())
     return create_model("Answer", __config__=ConfigDict(extra="ignore", strict=True), **fields)
 
 
@@ -115,9 +125,11 @@ def read(name: str, spec: FieldSpec, written: str, sources: Sequence[Source]) ->
     value, wrong = _value(spec, written, sources)
     if wrong:
         return Reading(Field(name=name, value=written), wrong)
-    evidence = find(spec.type, value, written, sources, f"{name} {spec.description}")
+    evidence = find(spec.type, value, written, sources, f"{name} {spec.description}", spec.not_beside)
     if evidence is None:
         return Reading(Field(name=name, value=value), "is not in the text")
+    if evidence.beside:
+        return Reading(Field(name=name, value=value), f'stands beside "{evidence.beside}", which is another value')
     if spec.type == "text" and not evidence.loose and not spec.choices:
         value = evidence.words
     if spec.pattern and not re.fullmatch(spec.pattern, value):

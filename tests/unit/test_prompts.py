@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from config.routes import Label, Route
+from config.routes import FieldSpec, Label, Route
 from tasks.models import Document, MailFacts
 from tasks.prompts import Material, Part, Prompts, canary
 
@@ -27,6 +27,23 @@ def test_the_label_prompt_begins_alike_for_every_document() -> None:
     assert first[-1] != second[-1]
     assert [message["role"] for message in first] == ["system", "user", "assistant", "user"]
     assert first[2]["content"] == '{"label": "invoice"}'
+
+
+def test_the_form_is_asked_in_the_conversation_that_found_the_label() -> None:
+    """All that was shown for the label comes first: the server has read it and does not read it again."""
+    shown = PROMPTS.label(ROUTE, Material("", "", (Part("body", "one"),)))
+    fields = {"total": FieldSpec(type="decimal", description="amount to pay")}
+    form = PROMPTS.form(shown, "invoice", fields, "summary")
+    assert form[: len(shown)] == shown
+    assert form[-2] == {"role": "assistant", "content": '{"label": "invoice"}'}
+    assert "total: amount to pay\nsummary: " in form[-1]["content"]
+
+
+def test_a_part_is_shown_without_asking_for_its_label() -> None:
+    """Parts of long texts come in a short frame with the canary."""
+    system, user = PROMPTS.read(ROUTE, Material("", "", (Part("body", "one"),)))
+    assert canary(ROUTE) in system["content"]
+    assert "one" in user["content"]
 
 
 def test_reversed_labels_stand_the_other_way_round() -> None:

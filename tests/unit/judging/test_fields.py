@@ -7,7 +7,7 @@ import pytest
 from config.routes import FieldSpec
 from tasks.errors import Transient
 from tasks.evidence import Source
-from tasks.judging.fields import LabelOnly, answer_model, best, missing, parse, read, schema, summary_key
+from tasks.judging.fields import LabelOnly, answer_model, best, missing, parse, possible, read, schema, summary_key
 from tasks.models import Field
 
 SPECS = {
@@ -22,13 +22,15 @@ SOURCES = [Source("Invoice RE 2026-17\nTotal 1.250,00 EUR, due 03.05.2026\nSize:
 
 def test_the_form_allows_null_everywhere_and_only_the_choices() -> None:
     """The schema is closed, bounded in length and lists choices."""
-    form = schema(answer_model(SPECS, "summary"))
+    form = schema(answer_model(SPECS, "summary", "invoice"))
     assert form["additionalProperties"] is False
-    assert sorted(form["required"]) == ["due-date", "number", "size", "summary", "total", "urgent"]
+    assert sorted(form["required"]) == ["due-date", "label", "number", "size", "summary", "total", "urgent"]
     assert {"type": "null"} in form["properties"]["number"]["anyOf"]
     assert form["properties"]["number"]["anyOf"][0]["maxLength"] == 160
     assert form["properties"]["size"]["anyOf"][0]["enum"] == ["small", "large"]
     assert "title" not in str(form)
+    assert next(iter(form["properties"])) == "label"
+    assert form["properties"]["label"]["const"] == "invoice"
 
 
 def test_a_field_named_summary_leaves_the_summary_another_name() -> None:
@@ -36,15 +38,17 @@ def test_a_field_named_summary_leaves_the_summary_another_name() -> None:
     specs = {"summary": FieldSpec(description="the summary of the report")}
     key = summary_key(specs)
     assert key != "summary"
-    assert set(answer_model(specs, key).model_fields) == {"summary", key}
+    assert set(answer_model(specs, key, "report").model_fields) == {"label", "summary", key}
 
 
 def test_an_answer_is_taken_out_of_a_code_fence_and_empty_words_are_null() -> None:
     """Models that talk around their JSON are understood; `N/A` is nothing."""
-    form = answer_model(SPECS, "summary")
-    text = '```json\n{"number":" RE 1 ","due-date":"N/A","total":null,"urgent":true,"size":"small","summary":"A bill."}\n```'
+    form = answer_model(SPECS, "summary", "invoice")
+    text = '```json\n{"label":"invoice","number":" RE 1 ","due-date":"N/A","total":null,"urgent":true,"size":"small",'
+    text += '"summary":"A bill."}\n```'
     assert parse(form, text) == {
-        "number": "RE 1", "due-date": None, "total": None, "urgent": "true", "size": "small", "summary": "A bill.",
+        "label": "invoice", "number": "RE 1", "due-date": None, "total": None, "urgent": "true", "size": "small",
+        "summary": "A bill.",
     }  # fmt: skip
 
 
@@ -52,7 +56,7 @@ def test_an_answer_is_taken_out_of_a_code_fence_and_empty_words_are_null() -> No
 def test_an_answer_that_is_not_the_form_is_told_in_words(text: str) -> None:
     """The words go into the repair."""
     with pytest.raises(ValueError, match=r".+"):
-        parse(answer_model(SPECS, "summary"), text)
+        parse(answer_model(SPECS, "summary", "invoice"), text)
 
 
 def test_a_value_is_normalised_and_carries_its_evidence() -> None:
@@ -114,3 +118,32 @@ def test_a_label_outside_the_schema_is_a_fault_of_the_server() -> None:
     assert form.read('{"label": "b"}') == "b"
     with pytest.raises(Transient):
         form.read('{"label": "c"}')
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("Pay to IBAN DE89 3704 0044 0532 0130 00, mail to a@b.example", ["iban", "mail", "total"]),
+        ("Pay by 24 November 2025 on each working day, VAT GB 000 4417 29", ["total"]),
+    ],
+)
+def test_only_what_the_text_can_have_is_asked_for(text: str, asked: list[str]) -> None:
+    """Without an @ there is no address to read, and nothing to make up."""
+    specs = {
+        "iban": FieldSpec(type="iban", description="IBAN"),
+        "mail": FieldSpec(type="email", description="address"),
+        "total": FieldSpec(type="decimal", description="total"),
+    }
+    assert sorted(possible(specs, [Source(text)])) == asked
+
+
+def test_a_value_beside_the_caption_of_another_is_refused() -> None:
+    """Unless the same number also stands where it belongs."""
+    spec = FieldSpec(type="decimal", description="total to pay", not_beside=("subtotal", "net"))
+    lines = "Subtotal 100.00\nVAT 20.00\nTotal due 120.00"
+    assert read("total", spec, "100.00", [Source(lines)]).wrong == 'stands beside "subtotal", which is another value'
+    assert read("total", spec, "120.00", [Source(lines)]).wrong == ""
+    both = read("total", spec, "100.00", [Source("Subtotal 100.00\nTotal due 100.00", 1)])
+    assert (both.wrong, both.field.line) == ("", 2)
+    assert read("total", spec, "120.00", [Source("Net 100.00 VAT 20.00 Total 120.00")]).wrong == ""
+    assert read("total", spec, "100.00", [Source("internet 100.00")]).wrong == ""
