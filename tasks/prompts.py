@@ -7,7 +7,6 @@ looks random, is the same on every repeat, and no text can hold its own.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +32,29 @@ LANGUAGES = {
     "pt": "Portuguese", "ro": "Romanian", "sk": "Slovak", "sl": "Slovenian", "sv": "Swedish", "tr": "Turkish",
     "uk": "Ukrainian", "zh": "Chinese",
 }  # fmt: skip
+
+REPLIES = (
+    (
+        "A bill that asks for payment.",
+        "Please pay 310.00 EUR for the repair of two doors by 30 June.",
+        "English",
+        "Your invoice for the repair of two doors has arrived and we have read it.",
+    ),
+    (
+        "Somebody is unhappy with what was delivered.",
+        "Ich bin sehr enttäuscht, der Schrank kam zu spät und zerkratzt, und niemand geht ans Telefon.",
+        "German",
+        "Ihre Nachricht über den verspäteten und zerkratzten Schrank ist bei uns angekommen. Der Ärger tut uns leid.",
+    ),
+    (
+        "Somebody applies for a job.",
+        "I would like to work in your kitchen; my papers are attached.",
+        "English",
+        "Thank you for applying to work in our kitchen. Your papers have arrived.",
+    ),
+)
+"""What such sentences look like: kind, what they say, language, our sentences. Without them a weak model answers as
+the sender, or promises."""
 
 
 @dataclass(frozen=True)
@@ -108,14 +130,18 @@ class Prompts:
         """The user's message after an answer that cannot stand: what is wrong, by field or by "answer"."""
         return _say("user", self._render("repair.user.j2", wrong=wrong))
 
-    def free_text(self, route: Route, label: str, summary: str, values: Mapping[str, str], language: str) -> Messages:
+    def free_text(self, route: Route, label: str, summary: str, language: str) -> Messages:
         """Ask for the reply's own sentences. The document itself is not shown: what it says cannot steer the reply."""
-        named = LANGUAGES.get(language, "English")
-        system = self._render("reply.system.j2", instructions=route.reply.instructions, canary=canary(route))
-        facts = json.dumps(dict(values), ensure_ascii=False)
+        instructions = route.reply.instructions
+        system = self._render("reply.system.j2", instructions=instructions, canary=canary(route))
+        messages = [_say("system", system)]
+        for shown in REPLIES:
+            messages += [_say("user", self._received(*shown[:3])), _say("assistant", shown[3])]
         says = route.labels[label].says if label in route.labels else label
-        user = self._render("reply.user.j2", label=label, says=says, summary=summary, facts=facts, language=named)
-        return [_say("system", system), _say("user", user)]
+        return [*messages, _say("user", self._received(says, summary, LANGUAGES.get(language, "English")))]
+
+    def _received(self, says: str, summary: str, language: str) -> str:
+        return self._render("reply.user.j2", says=says, summary=summary, language=language)
 
     def _material(self, material: Material) -> str:
         return self._render("material.j2", material=material)

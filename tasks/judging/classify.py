@@ -167,15 +167,14 @@ class Trip:
     ) -> FreeText:
         """The reply's own sentences. Raises NeedsReview when the answer repeats what must not come out."""
         language = next((document.language for document in documents if document.language), "")
-        messages = self._prompts.free_text(
-            self._route, classification.label, classification.summary, classification.values(), language
-        )
+        messages = self._prompts.free_text(self._route, classification.label, classification.summary, language)
         answer = self._session.ask(messages, "reply", predict=REPLY_TOKENS)
         if canary(self._route) in answer.text:
             raise NeedsReview("the reply's text repeats the model's instructions")
         written = answer.text if answer.done_reason != "length" else sentences.whole(answer.text)
         return FreeText(
-            text=sentences.clean(written, self._allowed(mail, classification)), output_tokens=answer.output_tokens
+            text=sentences.clean(written, self._allowed(mail, classification), classification.summary),
+            output_tokens=answer.output_tokens,
         )
 
     def _allowed(self, mail: MailFacts | None, classification: Classification) -> frozenset[str]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from difflib import SequenceMatcher
 
 from tasks.identifiers import one_line
 
 LONGEST = 600
 """Characters of the free text; a longer one ends at the last whole sentence before."""
+
+ALIKE = 0.8
+"""Similarity (0 to 1) from which one sentence repeats another: "We are unhappy" is theirs to say, not ours."""
 
 _LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)")
 _TAG = re.compile(r"<[^<>\n]{0,200}>")
@@ -24,6 +28,14 @@ _GREETING = re.compile(
     r"|bonjour|cher|chère|madame|monsieur)\b[^\n]{0,80}?[,!:]\s*(?=\n|[A-ZÀ-Þ])",
     re.IGNORECASE,
 )
+_COMMITS = re.compile(
+    r"\b(?:(?-i:I)|i'm|i've|i'll|me|my|mine|will|we'll|shall|promise\w*|guarantee\w*|going to|refund\w*|compensat\w*|please"
+    r"|ich|mir|mich|meine?[mnrs]?|werden|wird|verspr\w+|garantier\w+|erstatt\w+|zahlen|überweis\w+|bitte"
+    r"|je|j'ai|mon|mes|allons|ferons|promett\w+|garanti\w+|rembours\w+|veuillez)\b",
+    re.IGNORECASE,
+)
+"""Words of somebody who promises or decides, or who speaks for one person: an office's receipt has none of them."""
+_NUMBER = re.compile(r"\d")
 _CLOSING = re.compile(
     r"\n\s*(?:best regards|kind regards|regards|sincerely|yours|best,|thank you,?\s*$|mit freundlichen grüßen"
     r"|viele grüße|freundliche grüße|cordialement|bien à vous|salutations)[\s\S]*$",
@@ -31,15 +43,18 @@ _CLOSING = re.compile(
 )
 
 
-def clean(text: str, allowed: frozenset[str] = frozenset()) -> str:
+def clean(text: str, allowed: frozenset[str] = frozenset(), heard: str = "") -> str:
     """`text` as one paragraph of plain text.
 
-    Taken out: markup, greeting and closing (the template has them), every sentence with a placeholder or with a link or
-    an address that is not in `allowed` (lower case). A sentence goes as a whole: without its link it would mislead.
+    Taken out: markup, greeting and closing (the template has them), and every sentence with a placeholder, with a link
+    or an address that is not in `allowed` (lower case), with a number (the template lists what was read, with its
+    evidence), words that promise or ask, or that only repeats one of `heard`, what the other side
+    says. A sentence goes as a whole: without its link it would mislead.
     """
     plain = _CLOSING.sub("", _GREETING.sub("", text.strip().strip('"')))
     plain = one_line(_MARKUP.sub("", plain))
-    kept = [sentence for sentence in _sentences(plain) if _harmless(sentence, allowed)]
+    theirs = [sentence.casefold() for sentence in _sentences(one_line(heard))]
+    kept = [one for one in _sentences(plain) if _harmless(one, allowed) and not _repeats(one.casefold(), theirs)]
     while kept and len(" ".join(kept)) > LONGEST:
         kept.pop()
     return " ".join(kept)
@@ -52,7 +67,13 @@ def _sentences(text: str) -> list[str]:
 def _harmless(sentence: str, allowed: frozenset[str]) -> bool:
     if _LINK.search(sentence) or _TAG.search(sentence) or _PLACEHOLDER.search(sentence):
         return False
+    if _COMMITS.search(sentence) or _NUMBER.search(_ADDRESS.sub("", sentence)):
+        return False
     return all(found[0].casefold().rstrip(".,;:!?)") in allowed for found in _ADDRESS.finditer(sentence))
+
+
+def _repeats(sentence: str, theirs: list[str]) -> bool:
+    return any(SequenceMatcher(None, sentence, other).ratio() > ALIKE for other in theirs)
 
 
 def whole(text: str) -> str:

@@ -91,9 +91,10 @@ def test_the_material_shows_sender_and_subject_of_a_mail_only() -> None:
 
 
 def test_the_reply_prompt_does_not_show_the_document_and_names_the_language() -> None:
-    """Only label, summary and supported values go in."""
-    messages = PROMPTS.free_text(ROUTE, "invoice", "A bill.", {"number": "Ü-5"}, "de")
-    assert "German" in messages[1]["content"]
-    assert "Ü-5" in messages[1]["content"]
+    """Only kind and summary go in, after examples that are the same for every reply."""
+    messages, other = (PROMPTS.free_text(ROUTE, "invoice", says, "de") for says in ("Pay Ü-5.", "Another."))
+    assert "German" in messages[-1]["content"]
+    assert "Pay Ü-5." in messages[-1]["content"]
+    assert messages[:-1] == other[:-1]
     assert canary(ROUTE) in messages[0]["content"]
     assert canary(ROUTE) != canary(Route(name="shop"))

@@ -18,14 +18,14 @@ from tasks.judging.sentences import LONGEST, clean, whole
 )  # fmt: skip
 def test_a_sentence_with_an_address_goes_as_a_whole(address: str) -> None:
     """Without its link it would mislead."""
-    assert clean(f"Thank you for your invoice. Please see {address} for more. We will check it.") == (
-        "Thank you for your invoice. We will check it."
+    assert clean(f"Thank you for your invoice. Please see {address} for more. We have read it.") == (
+        "Thank you for your invoice. We have read it."
     )
 
 
 def test_an_address_of_the_allow_list_stays() -> None:
     """The correspondent's own address may be repeated."""
-    text = "We will write to jo@a.example soon."
+    text = "We have noted jo@a.example as your address."
     assert clean(text, frozenset({"jo@a.example"})) == text
     assert clean(text) == ""
 
@@ -34,14 +34,36 @@ def test_greeting_closing_markup_and_placeholders_are_taken_out() -> None:
     """The template has its own greeting and closing."""
     text = "Dear Mr Smith,\n\n**Thank you** for the contract. Your number is [number].\n- We read it.\n\nBest regards,\nThe office"
     assert clean(text) == "Thank you for the contract. We read it."
-    german = "Sehr geehrte Frau Ott,\nvielen Dank für Ihre Rechnung Nr. 5.\n\nMit freundlichen Grüßen\nIhr Team"
-    assert clean(german) == "vielen Dank für Ihre Rechnung Nr. 5."
+    german = "Sehr geehrte Frau Ott,\nvielen Dank für Ihre Rechnung.\n\nMit freundlichen Grüßen\nIhr Team"
+    assert clean(german) == "vielen Dank für Ihre Rechnung."
 
 
 def test_ordinary_words_with_full_stops_are_no_addresses() -> None:
-    """Abbreviations, dates and amounts stay."""
-    text = "We got your invoice of 14.03.2026 over 1.234,56 EUR, i.e. the one from Acme Inc. and z.B. the order."
+    """Abbreviations stay."""
+    text = "We got your invoice, i.e. the one from Acme Inc. and z.B. the order."
     assert clean(text) == text
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "I will pay it soon.", "We will refund you.", "It is due on 3 May.", "The total is 12.50 EUR.", "My resume is attached.",
+        "Wir werden das prüfen.", "Bitte zahlen Sie den Betrag.", "Please pay it at once.", "Nous vous remboursons tout.",
+        "We guarantee a replacement.", "Ich kümmere mich darum.",
+    ],
+)  # fmt: skip
+def test_a_sentence_that_promises_asks_or_counts_is_not_sent(sentence: str) -> None:
+    """The office has not decided anything, and the template lists the figures with their evidence."""
+    assert clean(f"Your letter has arrived. {sentence}") == "Your letter has arrived."
+
+
+def test_a_sentence_of_the_other_side_is_not_ours_to_say() -> None:
+    """A weak model repeats what it was told."""
+    heard = "We are very unhappy with the lamps. They came late."
+    assert (
+        clean("We are very unhappy with these lamps. Your letter has arrived.", frozenset(), heard)
+        == "Your letter has arrived."
+    )
 
 
 @given(st.text(max_size=2000))
