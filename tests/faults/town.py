@@ -65,6 +65,23 @@ class Sink:
         return [mail["Message-ID"] for mail in parsed if mail["In-Reply-To"] == message_id]
 
 
+ROUTE = """
+[reply]
+template = "default"
+
+[labels.complaint]
+says = "Somebody is unhappy with what we delivered or did."
+
+[labels.complaint.fields.customer]
+type = "text"
+description = "name of the person who complains"
+
+[labels.other]
+says = "Anything else."
+"""
+"""Short prompts: what these tests kill is the same with long ones."""
+
+
 class Town:
     """`postroom up` in a folder of its own."""
 
@@ -80,8 +97,11 @@ class Town:
     def start(self) -> None:
         """Start everything and wait until it is up."""
         port = self.sink.start()
+        routes = self.folder / "routes"
+        routes.mkdir()
+        (routes / "10-all.toml").write_text(ROUTE)
         self.config.write_text(
-            f'state_dir = "{self.state}"\nlog_format = "json"\n'
+            f'state_dir = "{self.state}"\nroutes_dir = "{routes}"\nlog_format = "json"\n'
             "[worker]\nlease = 6\noutage_wait = 1\nbackoff_base = 0.5\n[rescue]\nlost_after = 3\ntick = 0.5\n"
             "[smtp]\nport = 0\nlmtp_port = 0\n[web]\nport = 0\n"
             f'[smtp_out]\nhost = "127.0.0.1"\nport = {port}\nmax_replies_per_hour = 1000\n'
