@@ -15,7 +15,7 @@ from rich.console import Console
 from config.errors import ConfigError
 from config.routes import load_routes
 from config.settings import Settings, load
-from daemon import checks, show, tryout
+from daemon import show
 from tasks import log
 from tasks.errors import Permanent, PostroomError
 from tasks.ledger import Ledger
@@ -138,6 +138,8 @@ def check() -> None:
 
     Exit status 0: all is well. 1: something cannot be reached. 2: the configuration is wrong.
     """
+    from daemon import checks
+
     settings = _settings("check")
     console = _console()
     routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
@@ -153,6 +155,8 @@ def try_out(
     file: Annotated[Path, typer.Argument(help="A mail (.eml), an event (.json) or any document.")],
 ) -> None:
     """Take a file through the whole trip without storing or sending anything, and print what would be sent."""
+    from daemon import tryout
+
     settings = _settings("try")
     console = _console()
     with console.status("reading") as status:
@@ -237,6 +241,7 @@ def submit(
     sender: Annotated[str, typer.Option(help="Address that the reply goes to.")] = "",
 ) -> None:
     """Hand in a file as if it had arrived. The same file again is the same job."""
+    from daemon import tryout
     from daemon.process import open_intake
 
     settings = _settings("submit", quiet=True)

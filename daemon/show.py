@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from daemon.checks import Finding
-from daemon.tryout import Trip
 from tasks.clock import iso
 from tasks.models import Classification, Job
+
+if TYPE_CHECKING:  # showing a job should not have to load what runs one
+    from daemon.checks import Finding
+    from daemon.tryout import Trip
 
 COLOURS = {"done": "green", "failed": "red", "review": "yellow", "waiting": "yellow", "cancelled": "dim"}
 

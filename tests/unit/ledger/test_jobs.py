@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from tasks.errors import Permanent
 from tasks.intake import Intake
 from tasks.ledger import Ledger
+from tasks.ledger.engine import HEAD, MIGRATIONS
 from tasks.ledger.schema import metadata
 from tasks.models import Stage, State
 from tests.conftest import envelope
+
+
+def test_the_newest_revision_is_the_one_that_the_code_names() -> None:
+    """A migration added without it would never be run."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
 
 
 def test_the_migrations_make_the_schema_that_the_code_has(ledger: Ledger) -> None:
