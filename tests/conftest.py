@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from config.settings import Settings
@@ -15,6 +16,12 @@ from tasks.ledger import Ledger
 from tasks.models import Envelope, Kind
 
 os.environ.setdefault("OMP_THREAD_LIMIT", "1")
+hypothesis.settings.register_profile(
+    "shared",  # machines that run these tests are shared: how long one example takes tells nothing
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("shared")
 
 
 @pytest.fixture
