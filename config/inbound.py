@@ -145,8 +145,10 @@ class WebListener(Section):
     port: Port = Field(8480, description="TCP port; 0 lets the system choose.")
     public_url: str = Field("", description="What others call this address, for links; default http://host:port.")
     max_body: int = Field(26_214_400, ge=1024, description="Largest request body in bytes; more is answered 413.")
-    jobs_without_token: bool = Field(
-        True, description="Let anybody who reaches the port read /jobs; set false when it leaves loopback."
+    require_token: bool | Literal["remote"] = Field(
+        "remote",
+        description="Ask for a token (`postroom token create`) at /jobs. `remote`: of everybody but programs on this machine "
+        "that connect to loopback themselves (no proxy, no web page, public_url empty); false: of nobody.",
     )
 
 

@@ -59,6 +59,7 @@ class Service:
         self.trouble = ""
         """Why its HTTP side could not be asked the last time; empty when it could."""
         self._process: subprocess.Popen[bytes] | None = None
+        self._client = httpx.Client(timeout=30, trust_env=False)
 
     def start(self, patience: float, say: Callable[[str], None]) -> Doors:
         """Start all parts and wait until they are ready. Raises ServiceError when they are not within `patience` s."""
@@ -111,6 +112,6 @@ class Service:
         return "\n".join([f"the last lines of {self.scene.log}:", *text])
 
     def _get(self, path: str) -> Any:
-        answer = httpx.get(self.addresses["web"] + path, timeout=30, trust_env=False)
+        answer = self._client.get(self.addresses["web"] + path)
         answer.raise_for_status()
         return answer.json()

@@ -30,6 +30,8 @@ class Followed:
     sent_at: float
     job: Json = field(default_factory=dict)
     """The whole story; empty until the job is seen."""
+    row: Json = field(default_factory=dict)
+    """What the list of jobs said of it last."""
     rested_at: float | None = None
 
     @property
@@ -100,9 +102,9 @@ def _look(followed: Sequence[Followed], service: Service) -> None:
             if one.rested_at:
                 continue
             found = next((job for job in jobs if is_of(one.sending, job)), None)
-            if found is None:
+            if found is None or found == one.row:
                 continue
-            one.job = service.job(str(found["id"]))
+            one.row, one.job = found, service.job(str(found["id"]))
             if one.state in RESTING_NAMES:
                 one.rested_at = time.monotonic()
     except httpx.HTTPError as error:

@@ -99,6 +99,7 @@ class Engine:
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,  # Ctrl-C reaches the server, which ends the engine in order
             cwd=_ROOT,
+            env={name: value for name, value in os.environ.items() if name != "OMP_THREAD_LIMIT"},  # ours is `threads`
         )
         engine = cls(process, folder, settings)
         try:

@@ -37,8 +37,7 @@ def make_app(settings: Settings, intake: Intake, started: Callable[[], None] | N
         redoc_url=None,
     )
     app.include_router(webhook.router(settings, intake))
-    if settings.web.jobs_without_token:
-        app.include_router(api.router(settings, intake.ledger))
+    app.include_router(api.router(settings, intake.ledger))
 
     @app.exception_handler(HTTPException)
     async def problem(_request: Request, error: HTTPException) -> JSONResponse:

@@ -9,12 +9,25 @@ from tasks.ledger.engine import Database
 from tasks.ledger.jobs import Jobs, Open
 from tasks.ledger.leases import Held, Lease, Leases
 from tasks.ledger.rows import DeliveryState, Event
+from tasks.ledger.tokens import Scope, Token, Tokens
 
-__all__ = ["Arrival", "Arrivals", "DeliveryState", "Event", "Held", "Lease", "Ledger", "Open"]
+__all__ = [
+    "Arrival",
+    "Arrivals",
+    "DeliveryState",
+    "Event",
+    "Held",
+    "Lease",
+    "Ledger",
+    "Open",
+    "Scope",
+    "Token",
+    "Tokens",
+]
 
 
 class Ledger:
-    """One database, seen from each side: `jobs`, `leases`, `deliveries`, `backlog`."""
+    """One database, seen from each side: `jobs`, `leases`, `deliveries`, `backlog`, `tokens`."""
 
     def __init__(self, url: str) -> None:
         self.database = Database(url)
@@ -22,6 +35,7 @@ class Ledger:
         self.leases = Leases(self.database)
         self.deliveries = Deliveries(self.database)
         self.backlog = Backlog(self.database)
+        self.tokens = Tokens(self.database)
 
     @classmethod
     def open(cls, url: str) -> Ledger:

@@ -154,3 +154,15 @@ events = Table(
     Column("detail", JSON, nullable=False),
     Index(None, "job_id"),
 )
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(10), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("last_used_at", BigInteger),
+    Column("revoked_at", BigInteger),
+)
