@@ -84,9 +84,6 @@ class WebhookEndpoint(Section):
     read_timeout: float = Field(15, gt=0, description="Seconds of silence while waiting for the answer.")
     timeout: float = Field(20, gt=0, description="Seconds for the whole exchange, name lookup included.")
     max_connections: int = Field(10, ge=1, description="Connections at once, per worker process.")
-    disable_after_days: float = Field(
-        5, gt=0, description="Days of nothing but failures after which nothing more is sent, with one alert."
-    )
     template: str = Field(
         "", description="Template templates/webhook/<name>.json.j2; empty: the full documented payload."
     )

@@ -15,9 +15,11 @@ import httpx
 from config.inbound import ImapAccount
 from config.outbound import SmtpOut, WebhookEndpoint
 from config.settings import Settings
+from tasks import egress
 from tasks.app import BROKER_ERRORS, make_app, ping
 from tasks.errors import Permanent, PostroomError
 from tasks.ledger import Ledger
+from tasks.payload import template_problems
 
 SECONDS = 10.0
 
@@ -56,9 +58,12 @@ def dependencies(settings: Settings) -> Iterator[Finding]:
             lambda endpoint=endpoint: endpoint_answers(endpoint),  # type: ignore[misc]  # as above
             f"start it, or mend [endpoint.{name}] url",
         )
-    for name, source in settings.webhook.items():
-        if source.scheme == "none":
-            yield Finding(f"webhook.{name}", "warning", "takes requests from anybody", "set scheme and secrets")
+    for kind, sections in (("webhook", settings.webhook), ("endpoint", settings.endpoint)):
+        for name, section in sections.items():
+            for said in section.warnings():
+                yield Finding(f"{kind}.{name}", "warning", said)
+    for said in template_problems(settings):
+        yield Finding("templates", "failed", said, "mend the template")
 
 
 def _look(what: str, look: Callable[[], str], instead: str) -> Finding:
@@ -66,7 +71,7 @@ def _look(what: str, look: Callable[[], str], instead: str) -> Finding:
         return Finding(what, "ok", look())
     except PostroomError as error:
         return Finding(what, "failed", error.reason, instead)
-    except (OSError, smtplib.SMTPException, imaplib.IMAP4.error, httpx.HTTPError) as error:
+    except (OSError, smtplib.SMTPException, imaplib.IMAP4.error, httpx.HTTPError, egress.Deadline) as error:
         return Finding(what, "failed", _words(error), instead)
 
 
@@ -156,8 +161,9 @@ def imap_answers(account: ImapAccount) -> str:
 
 
 def endpoint_answers(endpoint: WebhookEndpoint) -> str:
-    """A TCP connection is enough: a request would be an effect."""
+    """An address that a delivery may use, and a TCP connection; a request would be an effect."""
     parts = urlsplit(endpoint.url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
+    egress.resolve(parts.hostname or "", port, allow_private=endpoint.allow_private)
     with socket.create_connection((parts.hostname or "", port), timeout=SECONDS):
         return f"port {port} is open"

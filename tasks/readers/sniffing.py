@@ -84,6 +84,10 @@ _HTML = re.compile(
 _HEAD = 4096
 
 
+_PDF = re.compile(rb"(?:\A|[\r\n\0\xbf])%PDF-\d")
+"""A PDF's first line. Bytes may stand before it, so that archives and events that hold one are looked for first."""
+
+
 def sniff(data: bytes, name: str = "", claimed: str = "") -> str:
     """Content type of `data` (lower case, no parameters); `application/octet-stream` for unknown binary data."""
     claim = claimed.partition(";")[0].strip().lower()
@@ -95,8 +99,6 @@ def sniff(data: bytes, name: str = "", claimed: str = "") -> str:
 
 
 def _binary(data: bytes) -> str | None:
-    if b"%PDF-" in data[:1024]:
-        return "application/pdf"
     if data.startswith(_OLE):
         return _ole(data)
     if data.startswith((b"PK\x03\x04", b"PK\x05\x06", b"PK00PK\x03\x04")):
@@ -118,7 +120,7 @@ def _binary(data: bytes) -> str | None:
         return "application/x-msdownload"
     if data[:2] in (b"\xff\xfb", b"\xff\xf3", b"\xff\xf2"):
         return "audio/mpeg"
-    return None
+    return "application/pdf" if _PDF.search(data, 0, 1024) else None
 
 
 def _ole(data: bytes) -> str:

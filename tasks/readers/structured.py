@@ -119,13 +119,17 @@ class _XmlLines:
     def _flush(self) -> None:
         value = " ".join("".join(self._text).split())
         self._text.clear()
-        if not value or not self._path:
+        if not self._path or not (value or self._attributes[-1]):
             return
-        attributes = self._attributes[-1]
+        attributes, self._attributes[-1] = self._attributes[-1], {}  # told once
         if attributes.get("format") == "102" and (date := _DATE_102.match(value)):
             value = "-".join(date.groups())
         extra = ", ".join(f"{key}={content}" for key, content in attributes.items() if len(content) < 100)
-        self.lines.append(f"{' / '.join(self._path[-3:])}: {value}" + (f" ({extra})" if extra else ""))
+        if not value and not extra:
+            return
+        self.lines.append(f"{' / '.join(self._path[-3:])}: {value}".rstrip() + (f" ({extra})" if extra else ""))
+        if not value:
+            return
         path = "/".join(self._path[-12:])
         for pattern, label in _NAMES:
             if label not in self._named and pattern.search(path):

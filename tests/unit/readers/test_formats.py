@@ -178,6 +178,12 @@ def test_hidden_html_is_left_out_and_told(hidden: str) -> None:
         '<style>@media print{.x{display:none}}</style><p class="x">WORDS</p>',
         '<p style="display:block;height:0px">WORDS</p>',
         '<p style="color:#fff;background-color:#004080">WORDS</p>',
+        '<p style="color:#fff;background:transparent">WORDS</p>',
+        '<p style="opacity: 1">WORDS</p>',
+        '<p style="opacity: 0.9">WORDS</p>',
+        '<style>.c { opacity: 1 }</style><p class="c">WORDS</p>',
+        '<p style="line-height:0;overflow:hidden">WORDS</p>',
+        '<p style="min-width: 0; overflow: hidden">WORDS</p>',
     ],
 )
 def test_visible_html_is_kept(shown: str) -> None:
@@ -214,6 +220,12 @@ def test_invoice_xml_names_its_values() -> None:
     lines = read(samples.FACTUR_X).text.split("\n")
     for line in ("Invoice number: R-77", "Invoice date: 2026-11-21", "Seller: Muster GmbH", "Total with tax: 119.00"):
         assert line in lines
+
+
+def test_xml_values_in_attributes_are_told_once() -> None:
+    """Elements without words of their own keep their attributes."""
+    text = read(b'<?xml version="1.0"?><order id="4711"><item sku="A1" price="3.00"/>Thanks</order>').text
+    assert text.splitlines() == ["order: (id=4711)", "order / item: (sku=A1, price=3.00)", "order: Thanks"]
 
 
 def test_xml_with_entities_is_refused() -> None:
