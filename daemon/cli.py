@@ -15,7 +15,7 @@ from rich.console import Console
 from config.errors import ConfigError
 from config.routes import load_routes
 from config.settings import Settings, load
-from daemon import show
+from daemon import deliveries, hooks, show, tokens
 from tasks import log
 from tasks.errors import Permanent, PostroomError
 from tasks.ledger import Ledger
@@ -39,6 +39,11 @@ JobArgument = Annotated[
     str, typer.Argument(metavar="JOB", help="Job id (four characters of either end are enough) or Message-ID.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text for a person.")]
+
+
+cli.add_typer(tokens.commands, rich_help_panel="Actions")
+cli.add_typer(deliveries.commands)
+cli.add_typer(hooks.commands, rich_help_panel="Questions")
 
 
 @cli.callback()

@@ -6,22 +6,32 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 import uvicorn
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 from config.settings import Settings
 from daemon.listeners import webhook
-from daemon.web import api
+from daemon.listeners.webhook_problems import Refused
+from daemon.listeners.webhook_protocol import GuardedProtocol
+from daemon.web import api, submit
+from daemon.web.auth import Guard
+from daemon.web.results import finished_by
 from tasks.errors import Unavailable
 from tasks.intake import Intake
 
-PROBLEM = "application/problem+json"
 
-
-def make_app(settings: Settings, intake: Intake, started: Callable[[], None] | None = None) -> FastAPI:
-    """All HTTP routes over one intake."""
+def make_app(
+    settings: Settings,
+    intake: Intake,
+    started: Callable[[], None] | None = None,
+    stop: threading.Event | None = None,
+) -> FastAPI:
+    """All HTTP routes over one intake. `started` is called when requests are taken; `stop` ends what streams."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -31,27 +41,45 @@ def make_app(settings: Settings, intake: Intake, started: Callable[[], None] | N
 
     app = FastAPI(
         title="Postroom",
-        description="Webhooks in, jobs and health out.",
+        description="Webhooks and files in, jobs and health out.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would carry the Host that the client claims
     )
-    app.include_router(webhook.router(settings, intake))
-    app.include_router(api.router(settings, intake.ledger))
+    ledger = intake.ledger
+    guard = Guard(settings.web, ledger.tokens)
+    finished = finished_by(ledger, settings.web.public_url)
+    webhook.install(app, settings, intake, finished)
+    app.include_router(api.health(settings, ledger))
+    app.include_router(submit.router(settings, intake, guard, finished))
+    app.include_router(api.router(settings, ledger, guard, stop or threading.Event()))
+    _answer_with_problems(app)
+    return app
+
+
+def _answer_with_problems(app: FastAPI) -> None:
+    """Every error is a problem (RFC 9457), whoever found it."""
+
+    @app.exception_handler(Refused)
+    async def refused(_request: Request, error: Refused) -> Response:
+        return error.response()
 
     @app.exception_handler(HTTPException)
-    async def problem(_request: Request, error: HTTPException) -> JSONResponse:
-        """RFC 9457."""
-        body = {"type": "about:blank", "title": str(error.detail), "status": error.status_code}
-        return JSONResponse(body, error.status_code, media_type=PROBLEM, headers=error.headers)
+    async def problem(_request: Request, error: HTTPException) -> Response:
+        status = HTTPStatus(error.status_code)
+        code = status.phrase.lower().replace(" ", "-")
+        return Refused(status, code, str(error.detail), error.headers).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, error: RequestValidationError) -> Response:
+        found = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        return Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-parameter", "; ".join(found)[:1000]).response()
 
     @app.exception_handler(Unavailable)
-    async def unavailable(_request: Request, error: Unavailable) -> JSONResponse:
-        """The ledger is down: the caller tries again."""
-        body = {"type": "about:blank", "title": error.reason, "status": 503}
-        return JSONResponse(body, 503, media_type=PROBLEM, headers={"Retry-After": "5"})
-
-    return app
+    async def unavailable(_request: Request, error: Unavailable) -> Response:
+        wait = {"Retry-After": "5"}
+        return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", error.reason, wait).response()
 
 
 def serve(settings: Settings, intake: Intake, stop: threading.Event, ready: Callable[[str], None]) -> None:
@@ -59,9 +87,17 @@ def serve(settings: Settings, intake: Intake, stop: threading.Event, ready: Call
     sock = _bind(settings.web.host, settings.web.port)
     host, port = sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    app = make_app(settings, intake, lambda: ready(f"web on http://{shown}:{port}"))
+    app = make_app(settings, intake, lambda: ready(f"web on http://{shown}:{port}"), stop)
     server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=10, server_header=False)
+        uvicorn.Config(
+            app,
+            http=GuardedProtocol,
+            proxy_headers=False,  # whom a proxy may speak for is configured ([webhook.NAME] proxies), not assumed
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=10,
+            server_header=False,
+        )
     )
     threading.Thread(target=_end_with, args=(server, stop), daemon=True).start()
     server.run(sockets=[sock])

@@ -67,6 +67,8 @@ class _Extraction:
         self.schema = reading.schema(self.shape)
         self.found = Found()
         self.repaired = False
+        self.first: dict[str, str | None] = {}
+        """What was answered in the conversation that found the label, when not all of it could stand."""
 
     def run(self, asked: Messages | None) -> Found:
         room = self.session.room(self._messages(()), self.session.predict + SPARE)
@@ -74,7 +76,7 @@ class _Extraction:
         if not answers:
             self.found.review.append("the model's answer does not follow the form, even when asked again")
             return self.found
-        readings = [self._read(answer) for answer in answers]
+        readings = [self._read(answer) for answer in [*answers, self.first]]
         self.found.fields = tuple(self._kept(readings))
         self.found.summary = _ended(self._summary([answer.get(self.key) or "" for answer in answers]))
         if any(canary(self.route) in str(answer) for answer in answers):
@@ -83,12 +85,19 @@ class _Extraction:
         return self.found
 
     def _asked_on(self, asked: Messages) -> list[dict[str, str | None]]:
-        """The form filled in the conversation that found the label; none when that does not fit or gives nothing."""
+        """The form filled in the conversation that found the label; none when that does not fit or cannot stand.
+
+        There a weak model may take its values from the examples: what cannot stand is asked again without them.
+        """
         try:
-            answer = self._fill(self._form(asked))
+            _, answer, wrong = self._try(self._form(asked))
         except TooLong:
             return []
-        return [] if answer is None else [answer]
+        if answer and not wrong:
+            return [answer]
+        self.first = answer or {}
+        self.session.note(f"asked anew about: {', '.join(wrong)}")
+        return []
 
     def _messages(self, parts: Sequence[Part]) -> Messages:
         return self._form(self.prompts.read(self.route, shown(self.head, parts)))

@@ -106,13 +106,14 @@ class Deliveries:
             _end(connection, attempt, now, outcome, reason, None, "")
             _move(connection, lease, ordinal, state=state, attempts=number, due_at=due_at, reason=reason)
 
-    def reopen(self, job_id: str, *, resend: bool) -> None:
-        """Make failed deliveries (and with `resend` sent ones too) pending again."""
+    def reopen(self, job_id: str, *, resend: bool, ordinal: int | None = None) -> None:
+        """Make failed deliveries (and with `resend` sent ones too) pending again: all of them, or the one `ordinal`."""
         states = ["failed", "pending", "sent"] if resend else ["failed", "pending"]
+        chosen = [deliveries.c.ordinal == ordinal] if ordinal is not None else []
         with self._database.write() as connection:
             connection.execute(
                 sa.update(deliveries)
-                .where(deliveries.c.job_id == job_id, deliveries.c.state.in_(states))
+                .where(deliveries.c.job_id == job_id, deliveries.c.state.in_(states), *chosen)
                 .values(state="pending", attempts=0, due_at=None, reason="")
             )
 

@@ -11,10 +11,9 @@ import quopri
 import re
 from email.errors import MessageError
 from email.message import Message
-from email.parser import BytesParser
+from email.parser import BytesFeedParser
 from email.policy import compat32
 from email.utils import parsedate_to_datetime
-from io import BytesIO
 from typing import Any
 
 from pydantic import Field as Attribute
@@ -139,7 +138,9 @@ def _tree(raw: bytes) -> tuple[_Node, list[str]]:
     if skipped:
         notes.append(f"{skipped} damaged header lines were skipped")
     try:
-        return BytesParser(factory).parse(BytesIO(raw)), notes
+        parser = BytesFeedParser(factory)  # BytesParser would translate line ends, and break what is sent as binary
+        parser.feed(raw)
+        return parser.close(), notes
     except _Cut as cut:
         notes.append(str(cut))
     except (MessageError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:

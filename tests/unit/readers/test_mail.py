@@ -169,3 +169,12 @@ def _mixed(*parts: bytes) -> bytes:
         + b"".join(b"--b\n" + part + b"\n" for part in parts)
         + b"--b--\n"
     )
+
+
+def test_binary_parts_keep_every_byte() -> None:
+    """RFC 3030: a part that is sent as it is may hold any line ends, and none of them is a line of the mail."""
+    blob = bytes(range(256)) * 8 + b"\r\r\n\n\r" + b"x\ry\nz"
+    raw = b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\nContent-Type: application/octet-stream\r\n'
+    raw += b'Content-Transfer-Encoding: binary\r\nContent-Disposition: attachment; filename="a.bin"\r\n\r\n'
+    raw += blob + b"\r\n--b--\r\n"
+    assert [part.data for part in parse(raw).parts if part.name == "a.bin"] == [blob]

@@ -1,0 +1,124 @@
+"""What the OpenAPI document says about handing in and following jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from daemon.listeners.webhook_openapi import PROBLEM
+from daemon.listeners.webhook_problems import MEDIA_TYPE
+from daemon.web.stream import MEDIA_TYPE as EVENT_STREAM
+from daemon.web.upload import OPTIONS
+from tasks.payload import Payload
+
+_TEXT = {"type": "string"}
+_URL = {"type": "string", "format": "uri-reference", "description": "Where the job can be looked at."}
+_RECEIPT = {
+    "type": "object",
+    "required": ["job", "status"],
+    "properties": {
+        "job": {"type": "string", "description": "Id of the job."},
+        "status": _URL,
+        "duplicate": {"type": "boolean", "description": "This key and content came before; `job` is the first one's."},
+    },
+}
+_ITEM = {
+    "type": "object",
+    "required": ["name", "code"],
+    "properties": {
+        "name": {"type": "string", "description": "The file's name."},
+        "code": {"type": "integer", "description": "202: on disk. Else `problem` tells why not."},
+        "job": _TEXT,
+        "status": _URL,
+        "duplicate": {"type": "boolean"},
+        "problem": PROBLEM,
+    },
+}
+_BATCH = {"type": "object", "required": ["jobs"], "properties": {"jobs": {"type": "array", "items": _ITEM}}}
+
+_SAID = {
+    400: "The request cannot be read: no file, an unknown option, a broken form, an unusable key.",
+    401: "A token is needed, or the one that was sent is unknown or revoked.",
+    403: "The token's scopes do not reach that far.",
+    404: "No such job.",
+    405: "Not with this method.",
+    408: "The body took too long.",
+    409: "The job has not ended.",
+    410: "The raw message is gone.",
+    413: "The body is too large.",
+    422: "A parameter is wrong; or the idempotency key came before with other content.",
+    503: "The ledger does not answer; try again after Retry-After.",
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that answers these with problem details (RFC 9457)."""
+    return {status: {"description": _SAID[status], "content": {MEDIA_TYPE: {"schema": PROBLEM}}} for status in statuses}
+
+
+def _answer(description: str, schema: dict[str, Any], media_type: str = "application/json") -> dict[str, Any]:
+    return {"description": description, "content": {media_type: {"schema": schema}}}
+
+
+_WRITES = problems(400, 401, 403, 408, 413, 422, 503)
+READS = problems(401, 403, 422, 503)
+READS_ONE = problems(401, 403, 404, 422, 503)
+SUBMITTED: dict[int | str, dict[str, Any]] = {
+    200: {"model": Payload, "description": "The result, with `Prefer: wait=N`, when it was ready in time."},
+    202: {
+        **_answer("On disk. A repeat gets the first one's receipt.", _RECEIPT),
+        "headers": {"Location": {"schema": _URL}},
+    },
+    **_WRITES,
+}
+BATCHED: dict[int | str, dict[str, Any]] = {
+    202: _answer("Every file is on disk.", _BATCH),
+    207: _answer("Some are, some are not: each has its own code.", _BATCH),
+    **_WRITES,
+}
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: _answer("Events `step` (numbered), `progress` and at last `end`.", _TEXT, EVENT_STREAM),
+    204: {"description": "`Last-Event-ID` was the end's: there is nothing more to tell."},
+    **READS_ONE,
+}
+RESULT: dict[int | str, dict[str, Any]] = {
+    200: {"model": Payload, "description": "The same document that webhooks carry."},
+    **READS_ONE,
+    **problems(409),
+}
+
+_FILE = {"type": "string", "format": "binary"}
+_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "maxLength": 255, "pattern": "^[!-~]+$"},
+    "description": "The program's own name for this request; a repeat is recognised by it. Default: the content.",
+}
+_PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "pattern": "^wait=[0-9]{1,3}$"},
+    "description": "`wait=N`: answer with the result when it is ready within N seconds (RFC 7240).",
+}
+
+
+def _operation(*parameters: dict[str, Any], raw: bool) -> dict[str, Any]:
+    options = {name: {"type": "string", "description": said} for name, said in OPTIONS.items()}
+    form = {
+        "type": "object",
+        "required": ["file"],
+        "properties": {"file": {"type": "array", "items": _FILE, "minItems": 1}, **options},
+    }
+    content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
+    if raw:
+        content["*/*"] = {"schema": _FILE}
+    query = [
+        {"name": name, "in": "query", "required": False, "schema": {"type": "string"}, "description": said}
+        for name, said in OPTIONS.items()
+    ]
+    return {"parameters": [*parameters, *query], "requestBody": {"required": True, "content": content}}
+
+
+SUBMIT = _operation(_KEY, _PREFER, raw=True)
+BATCH = _operation(_KEY, raw=False)
