@@ -6,9 +6,7 @@ The order is fixed: known source, allowed address, rate, size, signature over th
 
 from __future__ import annotations
 
-import asyncio
 import json
-import re
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -25,21 +23,14 @@ from daemon.listeners.webhook_limits import Gone, read_body
 from daemon.listeners.webhook_openapi import OPERATION, RESPONSES
 from daemon.listeners.webhook_problems import Refused
 from daemon.listeners.webhook_source import Source
+from daemon.web.results import Finished, Waiting, own_url
 from tasks.errors import Unavailable
 from tasks.models import Envelope, Receipt
 from tasks.signatures import Presented
 
 PREFIX = "/hooks/"
-MAX_WAITING = 100
-"""Callers that may wait for a result at once, per process; others get 202 as without `Prefer`."""
-
 _log = structlog.get_logger("postroom.webhook")
-_WAIT = re.compile(r'(?:^|[,;\s])wait\s*=\s*"?([0-9]{1,6})', re.IGNORECASE)
-_POLL_FIRST, _POLL_LAST = 0.05, 0.5
 _RETRY_AFTER = 10
-
-Finished = Callable[[str], "dict[str, Any] | None"]
-"""Tells the result of a job that has come to rest, None while it is on its trip. May block."""
 
 
 class Door(Protocol):
@@ -54,10 +45,9 @@ class Hooks:
 
     def __init__(self, settings: Settings, intake: Door, finished: Finished | None = None) -> None:
         self._intake = intake
-        self._finished = finished
-        self._waiting = 0
+        self._waiting = Waiting(finished) if finished else None
         self._sources = {name: Source(name, one, settings.web.max_body) for name, one in settings.webhook.items()}
-        self._public_url = settings.web.public_url.rstrip("/")
+        self._public_url = settings.web.public_url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request: 2xx after the commit, else a problem. Raises nothing that a request can cause."""
@@ -88,9 +78,9 @@ class Hooks:
         if receipt.conflict:
             said = "this idempotency key came before with another body"
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "key-reused", said, answer, job=receipt.job_id)
-        answer["Location"] = f"{self._public_url or _own_url(scope)}/jobs/{receipt.job_id}"
-        result = await self._result(receipt.job_id, headers.get("prefer", ""), source.config.max_wait, answer)
-        if result is not None:
+        answer["Location"] = f"{own_url(self._public_url, scope)}/jobs/{receipt.job_id}"
+        prefer, longest = headers.get("prefer", ""), source.config.max_wait
+        if self._waiting and (result := await self._waiting.result(receipt.job_id, prefer, answer, longest)):
             return JSONResponse(result, HTTPStatus.OK, answer)
         content: dict[str, Any] = {"job": receipt.job_id, "status": answer["Location"]}
         if receipt.duplicate:
@@ -104,19 +94,6 @@ class Hooks:
             wait = {"Retry-After": str(max(1, round(error.retry_after or _RETRY_AFTER)))}
             said = "the request could not be stored; send it again"
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "not-stored", said, wait) from error
-
-    async def _result(self, job_id: str, prefer: str, longest: float, answer: dict[str, str]) -> dict[str, Any] | None:
-        """The job's result when the caller asked to wait for it (RFC 7240 section 4.3) and it is there in time."""
-        asked = _WAIT.search(prefer) if prefer else None
-        if not asked or not self._finished or self._waiting >= MAX_WAITING:
-            return None
-        seconds = min(float(asked[1]), longest)
-        answer["Preference-Applied"] = f"wait={seconds:g}"
-        self._waiting += 1
-        try:
-            return await _result_within(self._finished, job_id, seconds)
-        finally:
-            self._waiting -= 1
 
 
 class Shortcut:
@@ -189,23 +166,3 @@ def _headers(scope: Scope) -> Mapping[str, str]:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
-
-
-def _own_url(scope: Scope) -> str:
-    """The address the request came to, when no public_url is set; nothing the client claims. Empty on a Unix socket."""
-    host, port = scope.get("server") or ("", None)
-    if port is None:
-        return ""
-    return f"{scope['scheme']}://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-async def _result_within(finished: Finished, job_id: str, seconds: float) -> dict[str, Any] | None:
-    """Ask until the job rests or the time is over; less and less often."""
-    end, pause = time.monotonic() + seconds, _POLL_FIRST
-    while True:
-        result = await asyncio.to_thread(finished, job_id)
-        left = end - time.monotonic()
-        if result is not None or left <= 0:
-            return result
-        await asyncio.sleep(min(pause, left))
-        pause = min(pause * 1.5, _POLL_LAST)

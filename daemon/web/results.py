@@ -65,12 +65,17 @@ class Waiting:
         self._finished = finished
         self._number = 0
 
-    async def result(self, job_id: str, prefer: str, answer: dict[str, str]) -> dict[str, Any] | None:
-        """The result when `prefer` asks to wait and it is there in time; `answer` gets Preference-Applied."""
+    async def result(
+        self, job_id: str, prefer: str, answer: dict[str, str], longest: float = MAX_WAIT
+    ) -> dict[str, Any] | None:
+        """The result when `prefer` asks to wait and it is there in time, in `longest` seconds at most.
+
+        `answer` gets the header Preference-Applied.
+        """
         asked = _WAIT.search(prefer) if prefer else None
         if not asked or self._number >= MAX_WAITING:
             return None
-        seconds = min(float(asked[1]), MAX_WAIT)
+        seconds = min(float(asked[1]), longest)
         answer["Preference-Applied"] = f"wait={seconds:g}"
         self._number += 1
         try:

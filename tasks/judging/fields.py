@@ -14,6 +14,7 @@ from config.routes import FieldSpec
 from tasks.errors import Transient
 from tasks.evidence import Evidence, Source, find
 from tasks.identifiers import NotAValue, one_line
+from tasks.judging.firms import whole_name
 from tasks.models import Field
 from tasks.values import normalise
 
@@ -122,6 +123,8 @@ def read(name: str, spec: FieldSpec, written: str, sources: Sequence[Source]) ->
 
     The value of a text is spelled as the document spells it, not as the model copied it.
     """
+    if spec.type == "text" and not spec.choices:
+        written = whole_name(written, (source.text for source in sources))
     value, wrong = _value(spec, written, sources)
     if wrong:
         return Reading(Field(name=name, value=written), wrong)

@@ -72,10 +72,6 @@ template = "default"
 [labels.complaint]
 says = "Somebody is unhappy with what we delivered or did."
 
-[labels.complaint.fields.customer]
-type = "text"
-description = "name of the person who complains"
-
 [labels.other]
 says = "Anything else."
 """
