@@ -122,9 +122,10 @@ class _Extraction:
         return filled
 
     def _fill(self, messages: Messages) -> dict[str, str | None] | None:
-        """One filled form; one repair when it does not parse, or when a value of it cannot stand."""
+        """One filled form; one repair when it does not parse, or when a value that is needed cannot stand."""
         text, answer, wrong = self._try(messages)
-        if not wrong or self.repaired:
+        needed = [name for name in wrong if name == "answer" or self.specs[name].required]
+        if not needed or self.repaired:
             return answer
         self.repaired = True
         again = [*messages, {"role": "assistant", "content": text}, self.prompts.repair(wrong)]
