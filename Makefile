@@ -28,7 +28,7 @@ check: setup ## ruff, mypy, import directions
 test: setup check ## Everything, in under a quarter of an hour on two cores
 	@.ci/packages
 	$(BIN)/python -m daemon.embedded.weights
-	$(BIN)/python -m pytest -m "not model" -n 2 --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest -m "not model" -n 3 --dist loadfile $(PYTEST)
 	$(BIN)/python -m pytest -m model $(PYTEST)
 
 faults: setup ## Workers and broker killed in mid-work: nothing is lost, nothing is done twice
