@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from config.errors import ConfigError
 from config.routes import load_routes
-from config.settings import Settings, load
 from daemon import deliveries, hooks, show, tokens
-from tasks import log
+from daemon.console import AsJson, JobArgument, config_of, console, ledger_of, print_json, settings_of
 from tasks.errors import Permanent, PostroomError
 from tasks.ledger import Ledger
 from tasks.mailhead import sender_of
@@ -33,13 +29,6 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-_chosen: dict[str, Path | None] = {"config": None}
-
-JobArgument = Annotated[
-    str, typer.Argument(metavar="JOB", help="Job id (four characters of either end are enough) or Message-ID.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text for a person.")]
-
 
 cli.add_typer(tokens.commands, rich_help_panel="Actions")
 cli.add_typer(deliveries.commands)
@@ -56,11 +45,10 @@ def main_options(
     ] = None,
 ) -> None:
     """Exit status: 0 well, 1 something failed or cannot be reached, 2 configuration or command line are wrong."""
-    _chosen["config"] = config
 
 
 @cli.command(rich_help_panel="Processes")
-def up() -> None:
+def up(context: typer.Context) -> None:
     """Run everything in the foreground; Ctrl-C stops it.
 
     Where no address is configured, an embedded Valkey and an embedded model server are started. A process that ends
@@ -68,44 +56,45 @@ def up() -> None:
     """
     from daemon import up as supervisor
 
-    settings = _settings("up")
-    raise typer.Exit(supervisor.run(settings, _chosen["config"]))
+    settings = settings_of(context, "up")
+    raise typer.Exit(supervisor.run(settings, config_of(context)))
 
 
 @cli.command(rich_help_panel="Processes")
-def smtp() -> None:
+def smtp(context: typer.Context) -> None:
     """Take mail by SMTP and LMTP ([smtp])."""
     from daemon.listeners import smtp as listener
 
-    _listen("smtp", listener.run)
+    _listen(context, "smtp", listener.run)
 
 
 @cli.command(rich_help_panel="Processes")
-def imap() -> None:
+def imap(context: typer.Context) -> None:
     """Watch mailboxes ([imap.NAME])."""
     from daemon.listeners import imap as listener
 
-    _listen("imap", listener.run)
+    _listen(context, "imap", listener.run)
 
 
 @cli.command(rich_help_panel="Processes")
-def folder() -> None:
+def folder(context: typer.Context) -> None:
     """Watch drop folders ([folder.NAME])."""
     from daemon.listeners import folder as listener
 
-    _listen("folder", listener.run)
+    _listen(context, "folder", listener.run)
 
 
 @cli.command(rich_help_panel="Processes")
-def web() -> None:
+def web(context: typer.Context) -> None:
     """Serve webhooks, health and jobs over HTTP ([web])."""
     from daemon.web import app
 
-    _listen("web", app.serve)
+    _listen(context, "web", app.serve)
 
 
 @cli.command(rich_help_panel="Processes")
 def worker(
+    context: typer.Context,
     queues: Annotated[
         str, typer.Option(help="Queues to serve, with commas: extract, model, deliver.")
     ] = "extract,model,deliver",
@@ -118,7 +107,7 @@ def worker(
     from tasks.app import QUEUES
     from tasks.worker import run_worker
 
-    settings = _settings("worker")
+    settings = settings_of(context, "worker")
     names = [name.strip() for name in queues.split(",") if name.strip()]
     if unknown := sorted(set(names) - set(QUEUES)):
         raise typer.BadParameter(f"no queue {unknown[0]!r}; known: {', '.join(QUEUES)}", param_hint="--queues")
@@ -128,49 +117,51 @@ def worker(
 
 
 @cli.command(rich_help_panel="Processes")
-def rescue() -> None:
+def rescue(context: typer.Context) -> None:
     """Put back to work what is due, lost or stuck. May run in several places at once."""
     from daemon import rescue as process
     from daemon.process import ready, stop_on_signals
 
-    settings = _settings("rescue")
+    settings = settings_of(context, "rescue")
     process.run(settings, stop_on_signals(), ready)
 
 
 @cli.command(rich_help_panel="Questions")
-def check() -> None:
+def check(context: typer.Context) -> None:
     """Look at configuration, routes, templates and every dependency.
 
     Exit status 0: all is well. 1: something cannot be reached. 2: the configuration is wrong.
     """
     from daemon import checks
 
-    settings = _settings("check")
-    console = _console()
+    settings = settings_of(context, "check")
+    out = console()
     routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
-    source = _chosen["config"] or "environment and defaults"
-    console.print(f"[green]ok      [/]configuration: {source}", highlight=False, soft_wrap=True)
+    source = config_of(context) or "environment and defaults"
+    out.print(f"[green]ok      [/]configuration: {source}", highlight=False, soft_wrap=True)
     names = ", ".join(route.name for route in routes)
-    console.print(f"[green]ok      [/]routes: {names} ({settings.routes_dir})", highlight=False, soft_wrap=True)
-    raise typer.Exit(0 if show.findings(console, checks.dependencies(settings)) else 1)
+    out.print(f"[green]ok      [/]routes: {names} ({settings.routes_dir})", highlight=False, soft_wrap=True)
+    raise typer.Exit(0 if show.findings(out, checks.dependencies(settings)) else 1)
 
 
 @cli.command(name="try", rich_help_panel="Questions")
 def try_out(
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(help="A mail (.eml), an event (.json) or any document.")],
 ) -> None:
     """Take a file through the whole trip without storing or sending anything, and print what would be sent."""
     from daemon import tryout
 
-    settings = _settings("try")
-    console = _console()
-    with console.status("reading") as status:
+    settings = settings_of(context, "try")
+    out = console()
+    with out.status("reading") as status:
         made = tryout.run(settings, file, lambda now: status.update(f"{now.phase}, {now.tokens} tokens"))
-    show.trip(console, made)
+    show.trip(out, made)
 
 
 @cli.command(rich_help_panel="Questions")
 def jobs(
+    context: typer.Context,
     state: Annotated[list[State] | None, typer.Option(help="Only jobs in this state; may be repeated.")] = None,
     source: Annotated[str, typer.Option(help="Only this way in, such as smtp or webhook:shop.")] = "",
     label: Annotated[str, typer.Option(help="Only this label.")] = "",
@@ -179,27 +170,28 @@ def jobs(
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
-    with _ledger() as ledger:
+    with ledger_of(context) as ledger:
         found = ledger.jobs.page(states=state or [], source=source, label=label, search=search, limit=limit)
         if as_json:
-            _print_json([summary(job) for job in found])
+            print_json([summary(job) for job in found])
         else:
-            show.jobs_table(_console(), found, ledger.jobs.counts())
+            show.jobs_table(console(), found, ledger.jobs.counts())
 
 
 @cli.command(name="show", rich_help_panel="Questions")
-def show_job(job: JobArgument, as_json: AsJson = False) -> None:
+def show_job(context: typer.Context, job: JobArgument, as_json: AsJson = False) -> None:
     """Tell one job's whole story: what came, how it was read, judged, answered and delivered, and why it rests."""
-    with _ledger() as ledger:
+    with ledger_of(context) as ledger:
         told = story(ledger, ledger.jobs.find(job))
         if as_json:
-            _print_json(told)
+            print_json(told)
         else:
-            show.story(_console(), told)
+            show.story(console(), told)
 
 
 @cli.command(rich_help_panel="Actions")
 def retry(
+    context: typer.Context,
     job: JobArgument,
     stage: Annotated[
         Stage | None, typer.Option("--from", help="Run again from here.  [default: where it stopped]")
@@ -209,7 +201,7 @@ def retry(
     ] = False,
 ) -> None:
     """Run a job again with today's routes. What was sent is not sent again unless you say --resend."""
-    with _ledger() as ledger:
+    with ledger_of(context) as ledger:
         found = ledger.jobs.find(job)
         begin = stage or found.stage or Stage.DELIVER
         _moved(
@@ -220,9 +212,9 @@ def retry(
 
 
 @cli.command(rich_help_panel="Actions")
-def approve(job: JobArgument) -> None:
+def approve(context: typer.Context, job: JobArgument) -> None:
     """Let a job that rests in review go on as it is."""
-    with _ledger() as ledger:
+    with ledger_of(context) as ledger:
         found = ledger.jobs.find(job)
         if found.state is not State.REVIEW:
             raise Permanent(f"{found.id} is {found.state.value}, not in review")
@@ -232,9 +224,9 @@ def approve(job: JobArgument) -> None:
 
 
 @cli.command(rich_help_panel="Actions")
-def cancel(job: JobArgument) -> None:
+def cancel(context: typer.Context, job: JobArgument) -> None:
     """Stop a job for good. What was sent stays sent."""
-    with _ledger() as ledger:
+    with ledger_of(context) as ledger:
         found = ledger.jobs.find(job)
         _moved(ledger.jobs.cancel(found.id, why="an admin cancelled it"), found, f"it is {found.state.value}")
         print(f"{found.id} is cancelled")
@@ -242,6 +234,7 @@ def cancel(job: JobArgument) -> None:
 
 @cli.command(rich_help_panel="Actions")
 def submit(
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(help="A mail (.eml), an event (.json) or any document.")],
     sender: Annotated[str, typer.Option(help="Address that the reply goes to.")] = "",
 ) -> None:
@@ -249,7 +242,7 @@ def submit(
     from daemon import tryout
     from daemon.process import open_intake
 
-    settings = _settings("submit", quiet=True)
+    settings = settings_of(context)
     kind, content_type = tryout.kind_of(file)
     try:
         raw = file.read_bytes()
@@ -264,47 +257,24 @@ def submit(
 
 
 @cli.command(rich_help_panel="Actions")
-def migrate() -> None:
+def migrate(context: typer.Context) -> None:
     """Bring the ledger's schema to this version. Make a copy of the ledger first."""
-    ledger = Ledger(_settings("migrate", quiet=True).ledger)
+    ledger = Ledger(settings_of(context).ledger)
     ledger.database.migrate()
     print(f"the ledger has schema {ledger.database.revision()}")
     ledger.close()
 
 
-def _settings(process: str, *, quiet: bool = False) -> Settings:
-    settings = load(_chosen["config"])
-    log.configure(settings.model_copy(update={"log_level": "error"}) if quiet else settings, process)
-    return settings
-
-
-@contextlib.contextmanager
-def _ledger() -> Iterator[Ledger]:
-    ledger = Ledger.open(_settings("cli", quiet=True).ledger)
-    try:
-        yield ledger
-    finally:
-        ledger.close()
-
-
-def _listen(name: str, run: Callable[..., None]) -> None:
+def _listen(context: typer.Context, name: str, run: Callable[..., None]) -> None:
     from daemon.process import ready, run_listener
 
-    settings = _settings(name)
+    settings = settings_of(context, name)
     run_listener(settings, name, lambda settings, intake, stop: run(settings, intake, stop, ready=ready))
 
 
 def _moved(changed: bool, job: Job, why_not: str) -> None:
     if not changed:
         raise Permanent(f"{job.id} was not changed: {why_not}")
-
-
-def _console() -> Console:
-    return Console(soft_wrap=not sys.stdout.isatty())
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,11 +16,23 @@ from config.settings import Settings, load
 from tasks import log
 from tasks.ledger import Ledger
 
+JobArgument = Annotated[
+    str, typer.Argument(metavar="JOB", help="Job id (four characters of either end are enough) or Message-ID.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text for a person.")]
 
-def settings_of(context: typer.Context) -> Settings:
-    """The settings, from the file that `postroom --config` names. Raises ConfigError."""
-    settings = load(context.find_root().params.get("config"))
-    log.configure(settings.model_copy(update={"log_level": "error"}), "cli")
+
+def config_of(context: typer.Context) -> Path | None:
+    """The file that `postroom --config` names."""
+    found: Path | None = context.find_root().params.get("config")
+    return found
+
+
+def settings_of(context: typer.Context, process: str = "") -> Settings:
+    """The settings. `process` names who logs; without it only errors are logged. Raises ConfigError."""
+    settings = load(config_of(context))
+    quiet = settings if process else settings.model_copy(update={"log_level": "error"})
+    log.configure(quiet, process or "cli")
     return settings
 
 
@@ -46,3 +59,8 @@ def print_json(value: Any) -> None:
 def printable(text: str) -> str:
     """`text` without what could steer a terminal; line breaks and tabs stay."""
     return "".join(one if one.isprintable() or one in "\n\t" else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
+def one_line(text: str) -> str:
+    """`text` on one line, without control characters: a subject must not draw on an admin's terminal."""
+    return "".join(one if one.isprintable() else " " for one in text)

@@ -8,17 +8,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from daemon.console import console, ledger_of, print_json, printable
+from daemon.console import AsJson, JobArgument, console, ledger_of, print_json, printable
 from tasks.clock import iso
 from tasks.errors import Permanent
 from tasks.ledger import DeliveryState
 from tasks.models import Attempt, Job, Stage, State
+from tasks.story import delivery as told
 
 commands = typer.Typer(rich_markup_mode=None)
-JobArgument = Annotated[
-    str, typer.Argument(metavar="JOB", help="Job id (four characters of either end are enough) or Message-ID.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text for a person.")]
 _COLOURS = {"sent": "green", "failed": "red", "pending": "yellow"}
 
 
@@ -29,7 +26,7 @@ def deliveries(context: typer.Context, job: JobArgument, as_json: AsJson = False
         found = ledger.jobs.find(job)
         planned, tries = ledger.deliveries.of(found.id), ledger.deliveries.attempts_of(found.id)
     if as_json:
-        print_json([_told(one, tries) for one in planned])
+        print_json([told(one, tries) for one in planned])
         return
     out = console()
     for one in planned:
@@ -76,15 +73,6 @@ def _chosen(job: Job, planned: list[DeliveryState], number: int | None, *, resen
     if not chosen:
         raise Permanent("all of it was sent; --resend sends it again under the same key")
     return chosen
-
-
-def _told(state: DeliveryState, tries: list[Attempt]) -> dict[str, object]:
-    return {
-        **state.delivery.model_dump(exclude={"body", "headers"}),
-        **state.model_dump(exclude={"delivery"}),
-        "size": len(state.delivery.body),
-        "tries": [attempt.model_dump() for attempt in tries if attempt.delivery == state.delivery.ordinal],
-    }
 
 
 def _print(out: Console, state: DeliveryState, tries: list[Attempt]) -> None:

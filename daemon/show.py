@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from daemon.console import one_line
 from tasks.clock import iso
 from tasks.models import Classification, Job
 
@@ -35,8 +36,8 @@ def jobs_table(console: Console, jobs: Iterable[Job], counts: dict[str, int]) ->
             f"[{colour}]{job.state.value}[/]",
             label,
             escape(job.source),
-            escape(_plain(job.subject)),
-            escape(_plain(job.reason)),
+            escape(one_line(job.subject)),
+            escape(one_line(job.reason)),
         )
     console.print(table)
     console.print("  ".join(f"{state} {number}" for state, number in sorted(counts.items())) or "no jobs yet")
@@ -44,10 +45,10 @@ def jobs_table(console: Console, jobs: Iterable[Job], counts: dict[str, int]) ->
 
 def story(console: Console, told: dict[str, Any]) -> None:
     """The whole story of one job."""
-    console.print(f"[bold]{told['id']}[/]  {told['state']}  {escape(_plain(told['reason']))}")
+    console.print(f"[bold]{told['id']}[/]  {told['state']}  {escape(one_line(told['reason']))}")
     for name in ("source", "kind", "sender", "subject", "message_id", "route", "attempts"):
         if told[name]:
-            console.print(f"  {name:<12}{escape(_plain(str(told[name])))}")
+            console.print(f"  {name:<12}{escape(one_line(str(told[name])))}")
     console.print(
         f"  {'received':<12}{iso(told['received_at'])}, {told['raw_size']} bytes, SHA-256 {told['raw_sha256']}"
     )
@@ -64,7 +65,7 @@ def story(console: Console, told: dict[str, Any]) -> None:
     console.print("[bold]events[/]")
     for event in told["events"]:
         detail = "  ".join(f"{key}={value}" for key, value in event["detail"].items() if value not in ("", None))
-        console.print(f"  {iso(event['at'])}  {event['event']:<18}{escape(_plain(detail))}")
+        console.print(f"  {iso(event['at'])}  {event['event']:<18}{escape(one_line(detail))}")
 
 
 def trip(console: Console, made: Trip) -> None:
@@ -99,7 +100,7 @@ def _documents(console: Console, documents: list[dict[str, Any]]) -> None:
         size = one.get("characters", len(one["text"]))
         state = f"{size} characters, {one['pages']} page(s)" if one["status"] == "read" else one["status"]
         reason = f": {one['reason']}" if one["reason"] else ""
-        console.print(f"  {escape(_plain(one['name']))} ({one['content_type']}) {state}{escape(_plain(reason))}")
+        console.print(f"  {escape(one_line(one['name']))} ({one['content_type']}) {state}{escape(one_line(reason))}")
 
 
 def _classification(console: Console, found: dict[str, Any]) -> None:
@@ -110,19 +111,19 @@ def _classification(console: Console, found: dict[str, Any]) -> None:
     for name, probability in sorted(told.alternatives.items(), key=lambda item: -item[1])[1:4]:
         console.print(f"  or {name} {probability:.2f}")
     if told.summary:
-        console.print(f"  {escape(_plain(told.summary))}")
+        console.print(f"  {escape(one_line(told.summary))}")
     for one in told.fields:
         seen = f'"{one.quote}" page {one.page} line {one.line}' if one.supported else "not found in the text: not used"
-        console.print(f"  {one.name:<16}{escape(_plain(one.value))}  [dim]{escape(_plain(seen))}[/]")
+        console.print(f"  {one.name:<16}{escape(one_line(one.value))}  [dim]{escape(one_line(seen))}[/]")
     for note in told.notes:
-        console.print(f"  note: {escape(_plain(note))}")
+        console.print(f"  note: {escape(one_line(note))}")
     if told.review:
-        console.print(f"  [yellow]review: {escape(_plain(told.review))}[/]")
+        console.print(f"  [yellow]review: {escape(one_line(told.review))}[/]")
 
 
 def _reply(console: Console, answer: dict[str, Any]) -> None:
     if answer["not_sent_because"]:
-        console.print(f"[bold]no reply[/] {escape(_plain(answer['not_sent_because']))}")
+        console.print(f"[bold]no reply[/] {escape(one_line(answer['not_sent_because']))}")
     elif answer["text"]:
         console.print(f"[bold]reply[/] by template {answer['template']}")
         console.print(escape(answer["text"]), highlight=False)
@@ -136,9 +137,4 @@ def _deliveries(console: Console, deliveries: list[dict[str, Any]]) -> None:
         for attempt in one["tries"]:
             took = f"{attempt['ended_at'] - attempt['started_at']} ms" if attempt["ended_at"] else "running"
             told = f"#{attempt['number']} {attempt['outcome']} {attempt['detail']} ({took})"
-            console.print(f"    {iso(attempt['started_at'])}  {escape(_plain(told))}")
-
-
-def _plain(text: str) -> str:
-    """One line without control characters: a subject must not draw on an admin's terminal."""
-    return "".join(char if char.isprintable() else " " for char in text)
+            console.print(f"    {iso(attempt['started_at'])}  {escape(one_line(told))}")

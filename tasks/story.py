@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from tasks.ledger import Ledger
-from tasks.models import Job, Stage
+from tasks.ledger import DeliveryState, Ledger
+from tasks.models import Attempt, Job, Stage
 
 TEXT_SHOWN = 2000
 
@@ -25,16 +26,18 @@ def story(ledger: Ledger, job: Job) -> dict[str, Any]:
         "documents": [_document(document.model_dump()) for document in ledger.jobs.documents(job.id)],
         "classification": ledger.jobs.result(job.id, Stage.CLASSIFY),
         "reply": ledger.jobs.result(job.id, Stage.REPLY),
-        "deliveries": [
-            {
-                **state.delivery.model_dump(exclude={"body", "headers"}),
-                **state.model_dump(exclude={"delivery"}),
-                "size": len(state.delivery.body),
-                "tries": [attempt.model_dump() for attempt in attempts if attempt.delivery == state.delivery.ordinal],
-            }
-            for state in ledger.deliveries.of(job.id)
-        ],
+        "deliveries": [delivery(state, attempts) for state in ledger.deliveries.of(job.id)],
         "events": [event.model_dump() for event in ledger.jobs.events(job.id)],
+    }
+
+
+def delivery(state: DeliveryState, attempts: Iterable[Attempt]) -> dict[str, Any]:
+    """One delivery, without its bytes, and its tries out of all `attempts` of the job."""
+    return {
+        **state.delivery.model_dump(exclude={"body", "headers"}),
+        **state.model_dump(exclude={"delivery"}),
+        "size": len(state.delivery.body),
+        "tries": [attempt.model_dump() for attempt in attempts if attempt.delivery == state.delivery.ordinal],
     }
 
 

@@ -97,6 +97,7 @@ class Service:
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL for what has not gone after a minute."""
+        self._client.close()
         if self._process is None or self._process.poll() is not None:
             return
         self._process.send_signal(signal.SIGTERM)

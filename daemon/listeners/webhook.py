@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from config.settings import Settings
 from daemon.listeners.webhook_limits import Gone, read_body
 from daemon.listeners.webhook_openapi import OPERATION, RESPONSES
-from daemon.listeners.webhook_problems import Refused
+from daemon.listeners.webhook_problems import Refused, not_stored
 from daemon.listeners.webhook_source import Source
 from daemon.web.results import Finished, Waiting, own_url
 from tasks.errors import Unavailable
@@ -30,7 +30,6 @@ from tasks.signatures import Presented
 
 PREFIX = "/hooks/"
 _log = structlog.get_logger("postroom.webhook")
-_RETRY_AFTER = 10
 
 
 class Door(Protocol):
@@ -91,9 +90,7 @@ class Hooks:
         try:
             return await self._intake.accept_async(envelope, body)
         except Unavailable as error:
-            wait = {"Retry-After": str(max(1, round(error.retry_after or _RETRY_AFTER)))}
-            said = "the request could not be stored; send it again"
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "not-stored", said, wait) from error
+            raise not_stored(error.retry_after) from error
 
 
 class Shortcut:

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from starlette.responses import Response
 
 MEDIA_TYPE = "application/problem+json"
+_RETRY_AFTER = 10
 
 
 class Refused(Exception):
@@ -34,3 +35,10 @@ class Refused(Exception):
             **self.more,
         }
         return Response(json.dumps(problem), self.status.value, self.headers, MEDIA_TYPE)
+
+
+def not_stored(retry_after: float | None) -> Refused:
+    """503: it could not be made durable. `retry_after` is in seconds; None: 10."""
+    wait = {"Retry-After": str(max(1, round(retry_after or _RETRY_AFTER)))}
+    said = "the request could not be stored; send it again"
+    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "not-stored", said, wait)

@@ -14,7 +14,7 @@ from config.settings import Settings
 from daemon.listeners.webhook import Door
 from daemon.listeners.webhook_keys import MAX_KEY, KeyFinder, NoKey
 from daemon.listeners.webhook_limits import Gone, read_body
-from daemon.listeners.webhook_problems import Refused
+from daemon.listeners.webhook_problems import Refused, not_stored
 from daemon.web import openapi
 from daemon.web.auth import Guard
 from daemon.web.results import Finished, Waiting, own_url
@@ -27,7 +27,6 @@ BODY_SECONDS = 120.0
 """In which a request's body has to arrive."""
 
 _KEY = "idempotency-key"
-_RETRY_AFTER = 10
 
 
 def router(settings: Settings, intake: Door, guard: Guard, finished: Finished) -> APIRouter:
@@ -88,7 +87,7 @@ class _Submits:
         items = await asyncio.gather(*(self._item(upload, number, key, request) for number in range(len(upload.files))))
         codes = {item["code"] for item in items}
         if codes == {HTTPStatus.SERVICE_UNAVAILABLE}:
-            raise _not_stored(None)
+            raise not_stored(None)
         status = HTTPStatus.ACCEPTED if codes == {HTTPStatus.ACCEPTED} else HTTPStatus.MULTI_STATUS
         return JSONResponse({"jobs": items}, status)
 
@@ -123,7 +122,7 @@ class _Submits:
         try:
             receipt = await self._intake.accept_async(envelope, raw)
         except Unavailable as error:
-            raise _not_stored(error.retry_after) from error
+            raise not_stored(error.retry_after) from error
         if receipt.conflict:
             said = "this idempotency key came before with other content"
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "key-reused", said, job=receipt.job_id)
@@ -132,9 +131,3 @@ class _Submits:
     def _told(self, receipt: Receipt, request: Request) -> dict[str, Any]:
         told = {"job": receipt.job_id, "status": f"{own_url(self._public_url, request.scope)}/jobs/{receipt.job_id}"}
         return {**told, "duplicate": True} if receipt.duplicate else told
-
-
-def _not_stored(retry_after: float | None) -> Refused:
-    wait = {"Retry-After": str(max(1, round(retry_after or _RETRY_AFTER)))}
-    said = "the request could not be stored; send it again"
-    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "not-stored", said, wait)

@@ -79,7 +79,7 @@ class _Extraction:
         readings = [self._read(answer) for answer in [*answers, self.first]]
         self.found.fields = tuple(self._kept(readings))
         self.found.summary = _ended(self._summary([answer.get(self.key) or "" for answer in answers]))
-        if any(canary(self.route) in str(answer) for answer in answers):
+        if any(canary(self.route) in str(answer) for answer in [*answers, self.first]):
             self.found.review.append("the answer repeats the model's instructions")
             self.found.fields, self.found.summary = (), ""
         return self.found
