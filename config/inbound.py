@@ -165,6 +165,9 @@ class WebhookSource(Section):
     key: str = Field(
         "", description="Where the idempotency key is found: `header:Name`, `json:$.path`, `body`; empty: the scheme's."
     )
+    keep_days: int = Field(
+        30, ge=0, description="Days in which a key that came before is a repeat; 0: as long as its job is kept."
+    )
     hmac: HmacOptions = Field(HmacOptions(), description="For scheme `hmac`: where the signature is and what it signs.")
     mtls: MtlsOptions = Field(MtlsOptions(), description="For scheme `mtls`: what the proxy tells.")
     allow: tuple[Network, ...] = Field((), description="Networks that may post, 192.0.2.0/24; empty: all.")

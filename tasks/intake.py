@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
-from concurrent.futures import Future
 
 from config.settings import Settings
 from tasks import log
@@ -40,25 +39,28 @@ class Intake:
 
         Raises Unavailable when that cannot be made true: the sender has to try again.
         """
-        return self._told(envelope, self._submit(envelope, raw).result())
+        arrival = self._arrival(envelope, raw)
+        self._arrivals.submit(arrival)
+        return self._told(envelope, arrival.done.result())
 
     async def accept_async(self, envelope: Envelope, raw: bytes) -> Receipt:
         """`accept` for an event loop: it waits without blocking."""
-        if len(raw) > self._inline_limit:
-            future = await asyncio.to_thread(self._submit, envelope, raw)
-        else:
-            future = self._submit(envelope, raw)
-        return self._told(envelope, await asyncio.wrap_future(future))
+        large = len(raw) > self._inline_limit
+        arrival = await asyncio.to_thread(self._arrival, envelope, raw) if large else self._arrival(envelope, raw)
+        arrival.loop = asyncio.get_running_loop()
+        done = arrival.done = arrival.loop.create_future()
+        self._arrivals.submit(arrival)
+        return self._told(envelope, await done)
 
     def close(self) -> None:
         """Commit what waits, then close the ledger."""
         self._arrivals.close()
         self.ledger.close()
 
-    def _submit(self, envelope: Envelope, raw: bytes) -> Future[Receipt]:
+    def _arrival(self, envelope: Envelope, raw: bytes) -> Arrival:
         if len(raw) > self._inline_limit:
-            return self._arrivals.submit(Arrival(envelope, self._blobs.put(raw), len(raw), None))
-        return self._arrivals.submit(Arrival(envelope, hashlib.sha256(raw).hexdigest(), len(raw), raw))
+            return Arrival(envelope, self._blobs.put(raw), len(raw), None)
+        return Arrival(envelope, hashlib.sha256(raw).hexdigest(), len(raw), raw)
 
     def _told(self, envelope: Envelope, receipt: Receipt) -> Receipt:
         log.accepted(envelope, receipt)

@@ -67,6 +67,8 @@ class Envelope(Noun):
     kind: Kind
     key: str
     """The sender's own name for this message (Message-ID and body hash, webhook-id, ...); unique within `source`."""
+    key_days: int = 0
+    """Days after which the same key names another message; 0: never, while the job is in the ledger."""
     sender: str = ""
     """RFC 5321 reverse path; empty for `<>`, for events and for files."""
     recipients: tuple[str, ...] = ()

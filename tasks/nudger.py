@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
-from collections import deque
+import time
 
 from celery import Celery
 
@@ -13,46 +15,58 @@ from tasks.errors import Unavailable
 from tasks.ledger import Ledger
 from tasks.models import Stage
 
-MOST = 256  # more than this waits for the rescue, so that accepting is never slowed by the broker
+MOST = 50
+"""Jobs published a second, and at once. Publishing costs ten times what accepting does: a flood is the rescue's."""
 
 
 class Nudger:
     """Publishes new jobs from a thread of its own, so that nobody who accepts has to wait for the broker."""
 
-    def __init__(self, app: Celery, ledger: Ledger) -> None:
+    def __init__(self, app: Celery, ledger: Ledger, rate: float = MOST) -> None:
         self._app = app
         self._ledger = ledger
-        self._new: deque[str] = deque(maxlen=MOST)
-        self._wake = threading.Event()
+        self._rate = rate
+        self._left = rate
+        self._at = time.monotonic()
         self._stop = False
+        self._new: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="nudger", daemon=True)
         self._thread.start()
 
     def __call__(self, job_id: str) -> None:
         """Ask for `job_id` to be published soon. Never blocks; what is dropped or fails is the rescue's."""
-        self._new.append(job_id)
-        self._wake.set()
+        now = time.monotonic()
+        self._left = min(self._rate, self._left + (now - self._at) * self._rate)
+        self._at = now
+        if self._left >= 1 and self._new.qsize() < self._rate:
+            self._left -= 1
+            self._new.put(job_id)
 
     def close(self) -> None:
         """Publish what waits and stop."""
         self._stop = True
-        self._wake.set()
+        self._new.put(None)
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        while not self._stop:
-            self._wake.wait()
-            self._wake.clear()
+        while (job_id := self._new.get()) is not None:
             done = []
             try:
-                while self._new:
-                    job_id = self._new.popleft()
+                while job_id is not None:
                     publish(self._app, job_id, Stage.EXTRACT)
                     done.append(job_id)
+                    job_id = self._next()
             except BROKER_ERRORS as error:
                 log.broker_down(str(error))
-                self._new.clear()
-            try:
+                while self._next():  # each would wait for the broker's time-out
+                    pass
+            with contextlib.suppress(Unavailable):  # they are published twice at worst, and the lease absorbs it
                 self._ledger.backlog.mark_enqueued(done)
-            except Unavailable:
-                continue  # they are published twice at worst, and the lease absorbs it
+            if self._stop:
+                return
+
+    def _next(self) -> str | None:
+        try:
+            return self._new.get_nowait()
+        except queue.Empty:
+            return None

@@ -94,9 +94,9 @@ class Hooks:
 
 
 class Shortcut:
-    """Hands /hooks/ to `hooks` before the web application's routing, which would cost as much as the rest of it all."""
+    """Hands /hooks/ to `hooks` before the web application's layers, which would cost as much as the rest of it all."""
 
-    def __init__(self, app: ASGIApp, hooks: Hooks) -> None:
+    def __init__(self, app: FastAPI, hooks: Hooks) -> None:
         self._app = app
         self._hooks = hooks
 
@@ -111,11 +111,11 @@ def router(settings: Settings, intake: Door, finished: Finished | None = None) -
     return _routes(Hooks(settings, intake, finished))
 
 
-def install(app: FastAPI, settings: Settings, intake: Door, finished: Finished | None = None) -> None:
-    """The same as `app.include_router(router(...))`, but faster: the routes are only there for the OpenAPI document."""
+def install(app: FastAPI, settings: Settings, intake: Door, finished: Finished | None = None) -> ASGIApp:
+    """`app` with POST /hooks/{source} in front of it; its own routes are only there for the OpenAPI document."""
     hooks = Hooks(settings, intake, finished)
     app.include_router(_routes(hooks))
-    app.add_middleware(Shortcut, hooks=hooks)
+    return Shortcut(app, hooks)
 
 
 def _routes(hooks: Hooks) -> APIRouter:

@@ -82,6 +82,7 @@ class Source:
             source=f"webhook:{self.name}",
             kind=Kind.EVENT,
             key=key,
+            key_days=self.config.keep_days,
             content_type=_text(headers, "content-type") or "application/octet-stream",
             headers={name: text for name in self._kept if (text := _text(headers, name))},
         )

@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from config.settings import Settings
 from daemon.listeners import webhook
@@ -30,7 +31,7 @@ def make_app(
     intake: Intake,
     started: Callable[[], None] | None = None,
     stop: threading.Event | None = None,
-) -> FastAPI:
+) -> ASGIApp:
     """All HTTP routes over one intake. `started` is called when requests are taken; `stop` ends what streams."""
 
     @asynccontextmanager
@@ -50,12 +51,12 @@ def make_app(
     ledger = intake.ledger
     guard = Guard(settings.web, ledger.tokens)
     finished = finished_by(ledger, settings.web.public_url)
-    webhook.install(app, settings, intake, finished)
+    whole = webhook.install(app, settings, intake, finished)
     app.include_router(api.health(settings, ledger))
     app.include_router(submit.router(settings, intake, guard, finished))
     app.include_router(api.router(settings, ledger, guard, stop or threading.Event()))
     _answer_with_problems(app)
-    return app
+    return whole
 
 
 def _answer_with_problems(app: FastAPI) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,14 +16,30 @@ import sqlalchemy as sa
 from tasks.clock import now_ms
 from tasks.errors import Unavailable
 from tasks.ids import new_job_id
+from tasks.ledger.bulk import BulkInsert
 from tasks.ledger.engine import Database
 from tasks.ledger.schema import events, jobs
 from tasks.models import Envelope, Receipt, Stage, State
 
 BATCH = 256
+_DAY_MS = 86_400_000
 
 
-@dataclass
+@dataclass(frozen=True)
+class First:
+    """The job that holds a (source, key)."""
+
+    job_id: str
+    raw_sha256: str
+    received_at: int
+    key_until: int | None
+
+    def outlived(self, now: int) -> bool:
+        """Whether its name may be given to another job."""
+        return self.key_until is not None and self.key_until < now
+
+
+@dataclass(slots=True)
 class Arrival:
     """One message that waits for its commit."""
 
@@ -30,9 +48,18 @@ class Arrival:
     raw_size: int
     raw: bytes | None
     """None when the bytes are in the blob store already."""
-    done: Future[Receipt] = field(default_factory=Future)
+    done: Future[Receipt] | asyncio.Future[Receipt] = field(default_factory=Future)
+    loop: asyncio.AbstractEventLoop | None = None
+    """The event loop of `done`; None when a thread waits for it."""
     job_id: str = field(default_factory=new_job_id)
     at: int = field(default_factory=now_ms)
+
+    def receipt(self, first: First | None) -> Receipt:
+        """What its sender is told; `first` holds the name already."""
+        if first is None:
+            return Receipt(job_id=self.job_id, received_at=self.at)
+        other = first.raw_sha256 != self.raw_sha256
+        return Receipt(job_id=first.job_id, duplicate=True, conflict=other, received_at=first.received_at)
 
 
 class Arrivals:
@@ -40,14 +67,15 @@ class Arrivals:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._jobs = BulkInsert(database, jobs, _JOB, ignoring=True)
+        self._events = BulkInsert(database, events, _EVENT)
         self._waiting: queue.SimpleQueue[Arrival | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger-arrivals", daemon=True)
         self._thread.start()
 
-    def submit(self, arrival: Arrival) -> Future[Receipt]:
-        """Queue `arrival`; its future ends after the commit, with a Receipt or Unavailable."""
+    def submit(self, arrival: Arrival) -> None:
+        """Queue `arrival`; its `done` ends after the commit, with a Receipt or Unavailable."""
         self._waiting.put(arrival)
-        return arrival.done
 
     def close(self) -> None:
         """Commit what waits and stop."""
@@ -71,39 +99,98 @@ class Arrivals:
                 return
 
     def _settle(self, batch: list[Arrival]) -> None:
+        outcomes: Sequence[Receipt | Unavailable]
         try:
-            receipts = self._commit(batch)
+            outcomes = self._commit(batch)
         except Exception as error:  # whatever it is, each caller has to hear of it and the thread must live
             cause = error if isinstance(error, Unavailable) else Unavailable("ledger", f"cannot commit: {error}")
-            for arrival in batch:
-                arrival.done.set_exception(cause)
-            return
-        for arrival, receipt in zip(batch, receipts, strict=True):
-            arrival.done.set_result(receipt)
+            outcomes = [cause] * len(batch)
+        _tell(zip(batch, outcomes, strict=True))
 
     def _commit(self, batch: list[Arrival]) -> list[Receipt]:
         with self._database.write() as connection:
-            connection.execute(self._database.insert_ignoring(jobs), [_row(arrival) for arrival in batch])
-            first = _first_ones(connection, batch)
-            new = [
-                arrival
-                for arrival in batch
-                if first[arrival.envelope.source, arrival.envelope.key][0] == arrival.job_id
-            ]
+            new = self._insert(connection, batch)
+            repeats = [arrival for arrival in batch if arrival.job_id not in new]
+            first = _first_ones(connection, repeats)
+            if outlived := [arrival for arrival in repeats if first[_name(arrival)].outlived(arrival.at)]:
+                _release(connection, [first[_name(arrival)].job_id for arrival in outlived])
+                new |= self._insert(connection, outlived)
+                first = _first_ones(connection, repeats)
             if new:
-                connection.execute(sa.insert(events), [_event(arrival) for arrival in new])
-        return [_receipt(arrival, *first[arrival.envelope.source, arrival.envelope.key]) for arrival in batch]
+                self._events.run(connection, [_event(arrival) for arrival in batch if arrival.job_id in new])
+        return [arrival.receipt(None if arrival.job_id in new else first[_name(arrival)]) for arrival in batch]
+
+    def _insert(self, connection: sa.Connection, batch: list[Arrival]) -> set[str]:
+        """Insert what has a name that is not taken; the ids of those. One statement, and a look only at repeats."""
+        # in order of name, so that two processes with the same names cannot lock each other out
+        inserted = self._jobs.run(connection, [_row(arrival) for arrival in sorted(batch, key=_name)])
+        ids = {arrival.job_id for arrival in batch}
+        if inserted == len(batch):
+            return ids
+        return set(connection.execute(sa.select(jobs.c.id).where(jobs.c.id.in_(ids))).scalars())
+
+
+def _tell(outcomes: Iterable[tuple[Arrival, Receipt | Unavailable]]) -> None:
+    """End every `done`; those of one event loop in one call, because each call wakes it."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[Arrival, Receipt | Unavailable]]] = {}
+    for arrival, outcome in outcomes:
+        if arrival.loop is None:
+            _end(arrival, outcome)
+        else:
+            loops.setdefault(arrival.loop, []).append((arrival, outcome))
+    for loop, mine in loops.items():
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            loop.call_soon_threadsafe(_end_all, mine)
+
+
+def _end_all(outcomes: Iterable[tuple[Arrival, Receipt | Unavailable]]) -> None:
+    for arrival, outcome in outcomes:
+        if not arrival.done.done():  # else its caller gave up
+            _end(arrival, outcome)
+
+
+def _end(arrival: Arrival, outcome: Receipt | Unavailable) -> None:
+    if isinstance(outcome, Unavailable):
+        arrival.done.set_exception(outcome)
+    else:
+        arrival.done.set_result(outcome)
+
+
+def _name(arrival: Arrival) -> tuple[str, str]:
+    return arrival.envelope.source, arrival.envelope.key
+
+
+_JOB = (
+    "id", "source", "kind", "key", "key_until", "state", "stage", "sender", "recipients", "subject", "message_id",
+    "content_type", "name", "headers", "raw_sha256", "raw_size", "raw", "reason", "approved", "attempts", "outages",
+    "lease_token", "lease_owner", "lease_beat", "progress", "received_at", "updated_at",
+)  # fmt: skip
+_FRESH = {
+    "state": State.RECEIVED.value,
+    "stage": Stage.EXTRACT.value,
+    "subject": "",
+    "message_id": "",
+    "reason": "",
+    "approved": 0,
+    "attempts": 0,
+    "outages": 0,
+    "lease_token": 0,
+    "lease_owner": "",
+    "lease_beat": 0,
+    "progress": {},
+}
+_EVENT = ("job_id", "at", "event", "stage", "detail")
 
 
 def _row(arrival: Arrival) -> dict[str, Any]:
     envelope = arrival.envelope
     return {
+        **_FRESH,
         "id": arrival.job_id,
         "source": envelope.source,
         "kind": envelope.kind.value,
         "key": envelope.key,
-        "state": State.RECEIVED.value,
-        "stage": Stage.EXTRACT.value,
+        "key_until": arrival.at + envelope.key_days * _DAY_MS if envelope.key_days else None,
         "sender": envelope.sender,
         "recipients": list(envelope.recipients),
         "content_type": envelope.content_type,
@@ -112,7 +199,6 @@ def _row(arrival: Arrival) -> dict[str, Any]:
         "raw_sha256": arrival.raw_sha256,
         "raw_size": arrival.raw_size,
         "raw": arrival.raw,
-        "progress": {},
         "received_at": arrival.at,
         "updated_at": arrival.at,
     }
@@ -123,19 +209,21 @@ def _event(arrival: Arrival) -> dict[str, Any]:
     return {"job_id": arrival.job_id, "at": arrival.at, "event": "accepted", "stage": "", "detail": detail}
 
 
-def _first_ones(connection: sa.Connection, batch: Sequence[Arrival]) -> dict[tuple[str, str], tuple[str, str, int]]:
-    """Who holds each (source, key) now: job id, SHA-256 and time of the first one."""
-    columns = (jobs.c.source, jobs.c.key, jobs.c.id, jobs.c.raw_sha256, jobs.c.received_at)
-    pairs = {(arrival.envelope.source, arrival.envelope.key) for arrival in batch}
-    found = connection.execute(sa.select(*columns).where(sa.tuple_(jobs.c.source, jobs.c.key).in_(pairs)))
-    return {(row.source, row.key): (row.id, row.raw_sha256, row.received_at) for row in found}
+def _first_ones(connection: sa.Connection, repeats: Sequence[Arrival]) -> dict[tuple[str, str], First]:
+    """Who holds each name now. Asked source by source: SQLite would read the whole table for pairs."""
+    keys: dict[str, set[str]] = {}
+    for arrival in repeats:
+        keys.setdefault(arrival.envelope.source, set()).add(arrival.envelope.key)
+    columns = (jobs.c.source, jobs.c.key, jobs.c.id, jobs.c.raw_sha256, jobs.c.received_at, jobs.c.key_until)
+    return {
+        (row.source, row.key): First(row.id, row.raw_sha256, row.received_at, row.key_until)
+        for source, mine in keys.items()
+        for row in connection.execute(sa.select(*columns).where(jobs.c.source == source, jobs.c.key.in_(mine)))
+    }
 
 
-def _receipt(arrival: Arrival, job_id: str, sha256: str, received_at: int) -> Receipt:
-    duplicate = job_id != arrival.job_id
-    return Receipt(
-        job_id=job_id,
-        duplicate=duplicate,
-        conflict=duplicate and sha256 != arrival.raw_sha256,
-        received_at=received_at,
+def _release(connection: sa.Connection, job_ids: Sequence[str]) -> None:
+    """Let go of names that were kept for as long as they had to be: the jobs keep them, with their id behind."""
+    connection.execute(
+        sa.update(jobs).where(jobs.c.id.in_(job_ids)).values(key=jobs.c.key + " " + jobs.c.id, key_until=None)
     )

@@ -31,6 +31,7 @@ jobs = Table(
     Column("source", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("key", Text, nullable=False),
+    Column("key_until", BigInteger),  # null: as long as the job is here
     Column("state", Text, nullable=False),
     Column("stage", Text),
     Column("route", Text),
