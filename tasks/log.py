@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -15,6 +16,7 @@ from tasks.models import Envelope, Job, Receipt, Stage
 _log = structlog.get_logger("postroom")
 _ADDRESSES = ("sender", "recipient", "target")
 _state = {"addresses": False}
+_encoders: dict[Any, json.JSONEncoder] = {}
 
 
 def configure(settings: Settings, process: str) -> None:
@@ -28,11 +30,11 @@ def configure(settings: Settings, process: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _hide_addresses,
     ]
-    renderer: Any = _console() if console else structlog.processors.JSONRenderer()
+    renderer: Any = _console() if console else structlog.processors.JSONRenderer(_to_json)
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer] if not console else [*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -45,6 +47,14 @@ def configure(settings: Settings, process: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.WARNING))
+
+
+def _to_json(event: Any, default: Any) -> str:
+    """One encoder for all lines: making one costs as much as the line."""
+    encoder = _encoders.get(default)
+    if encoder is None:
+        encoder = _encoders[default] = json.JSONEncoder(default=default)
+    return encoder.encode(event)
 
 
 def _console() -> Any:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from tasks.ledger.schema import events, jobs
 from tasks.models import Envelope, Receipt, Stage, State
 
 BATCH = 256
+GATHER = 0.002
+"""Seconds to wait for company when the last ones did not come alone: they are answered together, and ask together."""
 _DAY_MS = 86_400_000
 
 
@@ -83,7 +86,10 @@ class Arrivals:
         self._thread.join(timeout=30)
 
     def _run(self) -> None:
+        together = False
         while (first := self._waiting.get()) is not None:
+            if together:
+                time.sleep(GATHER)
             batch, ends = [first], False
             while len(batch) < BATCH and not ends:
                 try:
@@ -94,6 +100,7 @@ class Arrivals:
                     ends = True
                 else:
                     batch.append(following)
+            together = len(batch) > 1
             self._settle(batch)
             if ends:
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +12,11 @@ import pytest
 
 from config.settings import Settings
 from tasks.blobs import Blobs
+from tasks.clock import now_ms
 from tasks.errors import Permanent, Unavailable
 from tasks.intake import Intake, raw_of
 from tasks.ledger import Ledger
-from tasks.models import Stage, State
+from tasks.models import Receipt, Stage, State
 from tests.conftest import envelope
 
 
@@ -68,6 +70,86 @@ def test_a_hundred_callers_with_one_key_make_one_job(intake: Intake, ledger: Led
         duplicates = list(pool.map(deliver, range(100)))
     assert duplicates.count(False) == 1
     assert len(ledger.jobs.page()) == 1
+
+
+def at(monkeypatch: pytest.MonkeyPatch, milliseconds: int) -> None:
+    """Set the wall clock."""
+    monkeypatch.setattr("tasks.clock.time.time_ns", lambda: milliseconds * 1_000_000)
+
+
+def test_a_key_that_was_kept_long_enough_names_another_message(
+    intake: Intake, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within `key_days` a key is a repeat; later it is a new message, and the first job still knows the key it had."""
+    start, day = now_ms(), 86_400_000
+    first = intake.accept(envelope("k", key_days=30), b"one")
+    at(monkeypatch, start + 29 * day)
+    assert intake.accept(envelope("k", key_days=30), b"two").job_id == first.job_id
+    at(monkeypatch, start + 31 * day)
+    later = intake.accept(envelope("k", key_days=30), b"two")
+    assert (later.duplicate, later.conflict) == (False, False)
+    again = intake.accept(envelope("k", key_days=30), b"two")
+    assert (again.duplicate, again.job_id) == (True, later.job_id)
+    old = ledger.jobs.get(first.job_id)
+    assert old
+    assert old.key == f"k {first.job_id}"
+    assert [event.event for event in ledger.jobs.events(later.job_id)] == ["accepted"]
+
+
+def test_repeats_of_a_key_that_ran_out_are_one_job(
+    intake: Intake, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two senders reuse it in the same moment: one new job, whichever came first."""
+    intake.accept(envelope("k", key_days=1), b"one")
+    after = now_ms() + 2 * 86_400_000
+    at(monkeypatch, after)
+    with ThreadPoolExecutor(8) as pool:
+        receipts = list(pool.map(lambda _: intake.accept(envelope("k", key_days=1), b"two"), range(8)))
+    assert len({receipt.job_id for receipt in receipts}) == 1
+    assert [receipt.duplicate for receipt in receipts].count(False) == 1
+    assert len(ledger.jobs.page()) == 2
+
+
+def test_a_key_without_an_end_stays_taken(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mails and files keep their names for as long as their jobs are there."""
+    first = intake.accept(envelope("k"), b"one")
+    after = now_ms() + 4000 * 86_400_000
+    at(monkeypatch, after)
+    assert intake.accept(envelope("k"), b"one").job_id == first.job_id
+
+
+def test_new_and_repeated_messages_in_one_commit_get_their_own_receipts(intake: Intake, ledger: Ledger) -> None:
+    """What stands together in a batch is told apart: first ones, repeats and conflicts."""
+    before = intake.accept(envelope("old"), b"old")
+
+    async def all_at_once() -> list[Receipt]:
+        keys = [("a", b"1"), ("old", b"old"), ("a", b"1"), ("a", b"other"), ("b", b"2"), ("old", b"new")]
+        return await asyncio.gather(*(intake.accept_async(envelope(key), raw) for key, raw in keys))
+
+    a, old, a2, a3, b, old2 = asyncio.run(all_at_once())
+    assert [(one.duplicate, one.conflict) for one in (a, old, a2, a3, b, old2)] == [
+        (False, False),
+        (True, False),
+        (True, False),
+        (True, True),
+        (False, False),
+        (True, True),
+    ]
+    assert {old.job_id, old2.job_id} == {before.job_id}
+    assert a.job_id == a2.job_id == a3.job_id != b.job_id
+    assert len(ledger.jobs.page()) == 3
+
+
+def test_an_end_of_the_event_loop_does_not_stop_the_others(intake: Intake) -> None:
+    """Whoever asked from a loop that is gone hears nothing; the writer goes on."""
+
+    async def leave() -> None:
+        asyncio.ensure_future(intake.accept_async(envelope("left"), b"x"))  # noqa: RUF006  # nobody waits for it
+        await asyncio.sleep(0)
+
+    asyncio.run(leave())
+    assert not intake.accept(envelope("next"), b"y").duplicate
+    assert intake.accept(envelope("left"), b"x").duplicate
 
 
 def test_a_ledger_that_is_locked_gives_no_receipt(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,13 +80,3 @@ def test_scopes_reach_as_far_as_they_say(ledger: Ledger, scopes: list[Scope], ma
     """Only admin holds more than its own name."""
     token, _ = ledger.tokens.create("scanner", scopes)
     assert {scope.value for scope in Scope if token.may(scope)} == may
-
-
-def test_a_ledger_of_the_first_schema_is_migrated(ledger: Ledger) -> None:
-    """`postroom migrate` adds the table to a ledger that has none."""
-    with ledger.database.write() as connection:
-        connection.exec_driver_sql("DROP TABLE tokens")
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
-    ledger.database.migrate()
-    assert ledger.tokens.all() == []
-    ledger.database.check_schema()
