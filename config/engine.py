@@ -46,6 +46,9 @@ class WorkerSettings(Section):
     backoff_base: float = Field(2, gt=0, description="Seconds: full jitter over base x 2^n.")
     backoff_cap: float = Field(900, gt=0, description="Seconds: the longest wait between attempts of a stage.")
     outage_wait: float = Field(10, gt=0, description="Seconds before a dependency that was down is tried again.")
+    canary: float = Field(
+        30, gt=0, description="Seconds between a worker's proofs that it consumes; after three that fail it ends."
+    )
     lease: float = Field(60, gt=1, description="Seconds a stage's lease lasts; renewed while the stage runs.")
 
 

@@ -16,7 +16,8 @@ from config.inbound import ImapAccount
 from config.outbound import SmtpOut, WebhookEndpoint
 from config.settings import Settings
 from tasks import egress
-from tasks.app import BROKER_ERRORS, make_app, ping
+from tasks.app import BROKER_ERRORS, QUEUES, make_app, ping
+from tasks.canary import workers
 from tasks.errors import Permanent, PostroomError
 from tasks.ledger import Ledger
 from tasks.payload import template_problems
@@ -38,7 +39,7 @@ class Finding:
 def dependencies(settings: Settings) -> Iterator[Finding]:
     """Look at each dependency in turn; a finding each."""
     yield _look("ledger", lambda: _ledger(settings), "check [ledger_url] or the rights on state_dir")
-    yield _broker(settings)
+    yield from _broker(settings)
     yield from _model(settings)
     out = settings.smtp_out
     yield _look(
@@ -94,15 +95,26 @@ def _ledger(settings: Settings) -> str:
         ledger.close()
 
 
-def _broker(settings: Settings) -> Finding:
+def _broker(settings: Settings) -> Iterator[Finding]:
     if not settings.broker_url:
-        return Finding("broker", "ok", "none configured: `postroom up` starts an embedded Valkey")
+        yield Finding("broker", "ok", "none configured: `postroom up` starts an embedded Valkey")
+        return
     instead = "start Redis or Valkey, or mend broker_url; without it messages are accepted and wait in the ledger"
+    address, app = settings.broker_url.rpartition("@")[2], make_app(settings)
     try:
-        ping(make_app(settings))
+        ping(app)
+        seen = workers(app)
     except BROKER_ERRORS as error:
-        return Finding("broker", "failed", f"{settings.broker_url.rpartition('@')[2]}: {error}", instead)
-    return Finding("broker", "ok", settings.broker_url.rpartition("@")[2])
+        yield Finding("broker", "failed", f"{address}: {error}", instead)
+        return
+    yield Finding("broker", "ok", address)
+    unserved = set(QUEUES) - {queue for one in seen for queue in one["serves"].split(", ")}
+    told = f"{len(seen)} consume: {'; '.join(one['serves'] for one in seen)}" if seen else "none is running"
+    if seen and unserved:
+        missing = f"nobody serves {', '.join(sorted(unserved))}"
+        yield Finding("workers", "failed", f"{told}; {missing}", f"start postroom worker --queues {min(unserved)}")
+    else:
+        yield Finding("workers", "ok", told)
 
 
 def _model(settings: Settings) -> Iterator[Finding]:

@@ -103,6 +103,7 @@ def worker(
     ] = 0,
 ) -> None:
     """Run the stages of jobs."""
+    from daemon.notify import notify
     from daemon.process import ready
     from tasks.app import QUEUES
     from tasks.worker import run_worker
@@ -113,7 +114,7 @@ def worker(
         raise typer.BadParameter(f"no queue {unknown[0]!r}; known: {', '.join(QUEUES)}", param_hint="--queues")
     number = concurrency or sum(getattr(settings.worker, f"{name}_concurrency") for name in names)
     told = f"worker for {', '.join(names)}, {number} at once"
-    raise typer.Exit(run_worker(settings, names, number, lambda: ready(told)))
+    raise typer.Exit(run_worker(settings, names, number, lambda: ready(told), lambda: notify("WATCHDOG=1")))
 
 
 @cli.command(rich_help_panel="Processes")

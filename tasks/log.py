@@ -149,6 +149,11 @@ def broker_up() -> None:
     _log.info("broker available")
 
 
+def worker_deaf(queues: str, seconds: float) -> None:
+    """A worker was connected and consumed nothing; it ends, to be started again."""
+    _log.error("worker deaf", queues=queues, seconds=seconds)
+
+
 def ready(what: str) -> None:
     """A listener or worker is at work."""
     _log.info("ready", what=what)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -12,25 +14,45 @@ from celery.signals import worker_ready
 from config.settings import Settings
 from tasks import log
 from tasks.app import make_app, name_of
+from tasks.canary import Canary
 from tasks.errors import Unavailable
 from tasks.pipeline import STAGES, Step, run
 from tasks.workshop import Workshop
 
+DEAF = 75
+"""Exit status of a worker that does not consume any more (EX_TEMPFAIL of sysexits(3))."""
 
-def run_worker(settings: Settings, queues: Sequence[str], concurrency: int, ready: Callable[[], None]) -> int:
-    """Consume `queues` with `concurrency` threads until told to stop; the exit status."""
+
+def run_worker(
+    settings: Settings,
+    queues: Sequence[str],
+    concurrency: int,
+    ready: Callable[[], None],
+    alive: Callable[[], object] = lambda: None,
+) -> int:
+    """Consume `queues` with `concurrency` threads until told to stop; the exit status.
+
+    `alive` is called whenever the worker has proved that it consumes; one that is deaf ends the process with DEAF.
+    """
     # as root in a container is an admin's choice; Celery's page-long warning about it belongs in no journal
     warnings.filterwarnings("ignore", category=SecurityWarning)
     shop = Workshop.open(settings)
     app = make_app(settings)
+    room = Room(concurrency)
     for step in STAGES:
-        _register(app, shop, step)
-    announce = worker_ready.connect(lambda **_: ready(), weak=False)
+        _register(app, shop, step, room)
+    canary = Canary(app, shop.owner, ", ".join(queues), settings.worker.canary, room.is_full, alive, _end)
+
+    def begin(**_: object) -> None:
+        canary.start()
+        ready()
+
+    announce = worker_ready.connect(begin, weak=False)
     try:
         worker = app.Worker(
             pool="threads",
             concurrency=concurrency,
-            queues=list(queues),
+            queues=[*queues, canary.queue],
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,
@@ -40,14 +62,42 @@ def run_worker(settings: Settings, queues: Sequence[str], concurrency: int, read
         worker.start()
         return int(worker.exitcode or 0)
     finally:
+        canary.stop()
         worker_ready.disconnect(announce)
         shop.close()
 
 
-def _register(app: Celery, shop: Workshop, step: Step) -> None:
+class Room:
+    """How many stages run at once, and whether there is room for more."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._running = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._running += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._running -= 1
+
+    def is_full(self) -> bool:
+        """Whether a further task would have to wait."""
+        return self._running >= self._most
+
+
+def _end() -> None:
+    """At once: what hangs in this process would not let it end in order, and its leases are freed when it is gone."""
+    os._exit(DEAF)
+
+
+def _register(app: Celery, shop: Workshop, step: Step, room: Room) -> None:
     def task(job_id: str) -> None:
         try:
-            goes_on = run(shop, job_id, step)
+            with room:
+                goes_on = run(shop, job_id, step)
         except Unavailable as error:  # the ledger: the rescue finds the job when it is back
             log.ledger_down(job_id, step.stage, error.reason)
             goes_on = False
