@@ -11,7 +11,8 @@ from tasks import log
 from tasks.blobs import Blobs
 from tasks.ledger import Arrival, Ledger
 from tasks.ledger.arrivals import Arrivals
-from tasks.models import Envelope, Receipt
+from tasks.mailhead import thread_of
+from tasks.models import Envelope, Kind, Receipt
 
 
 class Intake:
@@ -58,9 +59,10 @@ class Intake:
         self.ledger.close()
 
     def _arrival(self, envelope: Envelope, raw: bytes) -> Arrival:
+        thread = thread_of(raw) if envelope.kind is Kind.MAIL else ""
         if len(raw) > self._inline_limit:
-            return Arrival(envelope, self._blobs.put(raw), len(raw), None)
-        return Arrival(envelope, hashlib.sha256(raw).hexdigest(), len(raw), raw)
+            return Arrival(envelope, self._blobs.put(raw), len(raw), None, thread)
+        return Arrival(envelope, hashlib.sha256(raw).hexdigest(), len(raw), raw, thread)
 
     def _told(self, envelope: Envelope, receipt: Receipt) -> Receipt:
         log.accepted(envelope, receipt)

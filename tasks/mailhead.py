@@ -20,6 +20,7 @@ VALUE_LIMIT = 8_192
 AUTHOR_LIMIT = 1_000
 """Bytes of `From` in which the address has to stand."""
 
+_THREAD = (b"references", b"in-reply-to", b"message-id")
 _END = re.compile(rb"\r?\n\r?\n")
 _FIELD = re.compile(rb"[^\n]*\n?(?:[ \t][^\n]*\n?)*")
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
@@ -58,6 +59,18 @@ def first(raw: bytes, name: bytes) -> bytes | None:
             value = field[:VALUE_LIMIT].partition(b":")[2]
             return b" ".join(value.split())
     return None
+
+
+def thread_of(raw: bytes) -> str:
+    """The Message-ID that a mail's conversation began with: first of References, else In-Reply-To, else its own.
+
+    RFC 5322 section 3.6.4. Empty when it has none of them.
+    """
+    found: dict[bytes, str] = {}
+    for name, field in fields(raw):
+        if name in _THREAD and name not in found and (one := _ANGLE.search(field[:VALUE_LIMIT])):
+            found[name] = _text(b"".join(one[1].split()))
+    return next((found[name] for name in _THREAD if found.get(name)), "")
 
 
 def sender_of(raw: bytes) -> str:

@@ -14,6 +14,9 @@ from tasks.models import Job
 from tasks.schedules import next_attempt
 from tasks.stages.deliver import deliver
 
+LEAST_TURN, MOST_TURN = 20_000, 600_000
+"""Milliseconds: a tenth of a job's age, within a tenth of these, until its turn in the conversation is looked at again."""
+
 
 class Waiting(Transient):
     """Some deliveries are due later, the first at `until` (milliseconds): the stage itself did not fail."""
@@ -28,6 +31,7 @@ def send_all(ledger: Ledger, settings: Settings, job: Job, held: Held) -> int:
 
     Raises Waiting when some are due later, Permanent when some failed for good (after the others were tried).
     """
+    _keep_order(ledger, job)
     for delivery in ledger.deliveries.of(job.id):
         if delivery.state == "pending" and (delivery.due_at or 0) <= now_ms():
             held.progress(f"sending {delivery.delivery.transport}", 0)
@@ -41,6 +45,16 @@ def send_all(ledger: Ledger, settings: Settings, job: Job, held: Held) -> int:
             "; ".join(f"{state.delivery.transport} to {_target(state)}: {state.reason}" for state in failed)
         )
     return len(after)
+
+
+def _keep_order(ledger: Ledger, job: Job) -> None:
+    """Answers within one conversation go out as its mails came in. Raises Waiting."""
+    planned = ledger.deliveries.of(job.id)
+    if not any(state.delivery.transport == "smtp" and state.state == "pending" for state in planned):
+        return
+    if earlier := ledger.deliveries.answered_first(job.id):
+        wait = min(max(now_ms() - job.received_at, LEAST_TURN), MOST_TURN) // 10
+        raise Waiting(now_ms() + wait, f"{earlier} of the same conversation is answered first")
 
 
 def _target(state: DeliveryState) -> str:

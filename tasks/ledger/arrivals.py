@@ -51,6 +51,8 @@ class Arrival:
     raw_size: int
     raw: bytes | None
     """None when the bytes are in the blob store already."""
+    thread: str = ""
+    """What a mail's conversation is known by; replies within it keep their order."""
     done: Future[Receipt] | asyncio.Future[Receipt] = field(default_factory=Future)
     loop: asyncio.AbstractEventLoop | None = None
     """The event loop of `done`; None when a thread waits for it."""
@@ -168,7 +170,7 @@ def _name(arrival: Arrival) -> tuple[str, str]:
 
 
 _JOB = (
-    "id", "source", "kind", "key", "key_until", "state", "stage", "sender", "recipients", "subject", "message_id",
+    "id", "source", "kind", "key", "key_until", "state", "stage", "sender", "recipients", "subject", "message_id", "thread",
     "content_type", "name", "headers", "raw_sha256", "raw_size", "raw", "reason", "approved", "attempts", "outages",
     "lease_token", "lease_owner", "lease_beat", "progress", "received_at", "updated_at",
 )  # fmt: skip
@@ -202,6 +204,7 @@ def _row(arrival: Arrival) -> dict[str, Any]:
         "recipients": list(envelope.recipients),
         "content_type": envelope.content_type,
         "name": envelope.name,
+        "thread": arrival.thread,
         "headers": envelope.headers,
         "raw_sha256": arrival.raw_sha256,
         "raw_size": arrival.raw_size,

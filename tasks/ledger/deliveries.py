@@ -12,7 +12,10 @@ from tasks.ledger.engine import Database
 from tasks.ledger.leases import Lease
 from tasks.ledger.rows import DeliveryState, attempt_of, delivery_of
 from tasks.ledger.schema import attempts, deliveries, jobs
-from tasks.models import Attempt, Delivery, Outcome
+from tasks.models import RESTING, Attempt, Delivery, Outcome, Stage
+
+PATIENCE = 3
+"""Failed attempts of an answer after which the later ones of its conversation go first."""
 
 
 class Deliveries:
@@ -45,6 +48,33 @@ class Deliveries:
                 sa.select(deliveries).where(deliveries.c.job_id == job_id).order_by(deliveries.c.ordinal)
             ).all()
         return [delivery_of(row) for row in rows]
+
+    def answered_first(self, job_id: str) -> str:
+        """A mail of the same conversation that came earlier and whose answer is still to come; empty when none is.
+
+        What rests in review or has failed is not waited for, nor an answer that was refused PATIENCE times.
+        """
+        mine, other = jobs.alias("mine"), jobs.alias("other")
+        unsent = sa.exists().where(
+            deliveries.c.job_id == other.c.id,
+            deliveries.c.transport == "smtp",
+            deliveries.c.state == "pending",
+            deliveries.c.attempts < PATIENCE,
+        )
+        query = (
+            sa.select(other.c.id)
+            .join(mine, (mine.c.thread == other.c.thread) & (other.c.thread != ""))
+            .where(
+                mine.c.id == job_id,
+                sa.tuple_(other.c.received_at, other.c.id) < sa.tuple_(mine.c.received_at, mine.c.id),
+            )
+            .where(other.c.stage.is_not(None), other.c.state.not_in([state.value for state in RESTING]))
+            .where(sa.or_(other.c.stage != Stage.DELIVER.value, unsent))
+            .order_by(other.c.received_at)
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            return connection.execute(query).scalar_one_or_none() or ""
 
     def attempts_of(self, job_id: str) -> list[Attempt]:
         """All attempts of the job's deliveries, oldest first."""

@@ -39,6 +39,7 @@ jobs = Table(
     Column("recipients", JSON, nullable=False),
     Column("subject", Text, nullable=False, default=""),
     Column("message_id", Text, nullable=False, default=""),
+    Column("thread", Text, nullable=False, default="", server_default=""),
     Column("content_type", Text, nullable=False),
     Column("name", Text, nullable=False, default=""),
     Column("headers", JSON, nullable=False),
@@ -63,6 +64,7 @@ jobs = Table(
     Index(None, "received_at"),
     Index(None, "state", "received_at"),
     Index(None, "message_id", sqlite_where=text("message_id <> ''"), postgresql_where=text("message_id <> ''")),
+    Index(None, "thread", sqlite_where=text("thread <> ''"), postgresql_where=text("thread <> ''")),
     # what the rescue looks at: open jobs only, so that its cost does not grow with the archive
     Index(
         "ix_jobs_open",

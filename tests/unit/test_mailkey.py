@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.authres import dmarc_of, trusted
-from tasks.mailhead import HEAD_LIMIT, MOST_FIELDS, body_offset, fields, first, sender_of
+from tasks.mailhead import HEAD_LIMIT, MOST_FIELDS, body_offset, fields, first, sender_of, thread_of
 from tasks.mailkey import mail_key
 
 MAIL = b"From: a@x.test\r\nMessage-ID: <1@x.test>\r\nSubject: hello\r\n\r\nDear team\r\n"
@@ -114,6 +114,23 @@ def test_too_many_fields_are_the_same_mail_still() -> None:
 def test_sender(head: bytes, sender: str) -> None:
     """Return-Path counts, even when it is <>; From only without it."""
     assert sender_of(head + b"\r\nFrom: body@x.test\r\n") == sender
+
+
+@pytest.mark.parametrize(
+    ("head", "thread"),
+    [
+        (b"Message-ID: <a@x>\r\n", "a@x"),
+        (b"Message-ID: <c@x>\r\nIn-Reply-To: <b@x>\r\nReferences: <a@x>\r\n <b@x>\r\n", "a@x"),
+        (b"Message-ID: <c@x>\r\nIn-Reply-To: Your mail of today <b@x>\r\n", "b@x"),
+        (b"Message-ID: <c@x>\r\nReferences: none\r\nIn-Reply-To: \r\n", "c@x"),
+        (b"message-id:\r\n <a\r\n @x>\r\n", "a@x"),
+        (b"Subject: nothing\r\n", ""),
+        (b"Message-ID: <>\r\n", ""),
+    ],
+)
+def test_a_mail_knows_what_its_conversation_began_with(head: bytes, thread: str) -> None:
+    """The same for every mail of a conversation, from whichever field tells it."""
+    assert thread_of(head + b"\r\nbody <no@x>") == thread
 
 
 def test_first_field_unfolds_and_cuts() -> None:
