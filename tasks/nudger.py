@@ -15,7 +15,7 @@ from tasks.errors import Unavailable
 from tasks.ledger import Ledger
 from tasks.models import Stage
 
-MOST = 50
+MOST = 20
 """Jobs published a second, and at once. Publishing costs ten times what accepting does: a flood is the rescue's."""
 
 

@@ -74,25 +74,39 @@ class Arrivals:
         self._database = database
         self._jobs = BulkInsert(database, jobs, _JOB, ignoring=True)
         self._events = BulkInsert(database, events, _EVENT)
-        self._waiting: queue.SimpleQueue[Arrival | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Sequence[Arrival] | None] = queue.SimpleQueue()
+        self._gathered: dict[asyncio.AbstractEventLoop, list[Arrival]] = {}
         self._thread = threading.Thread(target=self._run, name="ledger-arrivals", daemon=True)
         self._thread.start()
 
     def submit(self, arrival: Arrival) -> None:
-        """Queue `arrival`; its `done` ends after the commit, with a Receipt or Unavailable."""
-        self._waiting.put(arrival)
+        """Queue `arrival`; its `done` ends after the commit, with a Receipt or Unavailable.
+
+        Those that an event loop submits in one turn are handed over together: waking the writer costs a loop as much as
+        all else that accepting does.
+        """
+        if arrival.loop is None:
+            self._waiting.put((arrival,))
+            return
+        gathered = self._gathered.setdefault(arrival.loop, [])
+        gathered.append(arrival)
+        if len(gathered) == 1:
+            arrival.loop.call_soon(self._hand_over, arrival.loop)
 
     def close(self) -> None:
         """Commit what waits and stop."""
         self._waiting.put(None)
         self._thread.join(timeout=30)
 
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._waiting.put(self._gathered.pop(loop))
+
     def _run(self) -> None:
-        together = False
-        while (first := self._waiting.get()) is not None:
+        together, ends = False, False
+        while not ends and (first := self._waiting.get()) is not None:
             if together:
                 time.sleep(GATHER)
-            batch, ends = [first], False
+            batch = [*first]
             while len(batch) < BATCH and not ends:
                 try:
                     following = self._waiting.get_nowait()
@@ -101,11 +115,10 @@ class Arrivals:
                 if following is None:
                     ends = True
                 else:
-                    batch.append(following)
+                    batch.extend(following)
             together = len(batch) > 1
-            self._settle(batch)
-            if ends:
-                return
+            for start in range(0, len(batch), BATCH):
+                self._settle(batch[start : start + BATCH])
 
     def _settle(self, batch: list[Arrival]) -> None:
         outcomes: Sequence[Receipt | Unavailable]
