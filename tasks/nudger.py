@@ -11,7 +11,6 @@ from tasks import log
 from tasks.app import BROKER_ERRORS, publish
 from tasks.errors import Unavailable
 from tasks.ledger import Ledger
-from tasks.models import Stage
 
 MOST = 256  # more than this waits for the rescue, so that accepting is never slowed by the broker
 
@@ -43,16 +42,20 @@ class Nudger:
         while not self._stop:
             self._wake.wait()
             self._wake.clear()
-            done = []
             try:
                 while self._new:
-                    job_id = self._new.popleft()
-                    publish(self._app, job_id, Stage.EXTRACT)
-                    done.append(job_id)
+                    self._publish([self._new.popleft() for _ in range(len(self._new))])
             except BROKER_ERRORS as error:
                 log.broker_down(str(error))
                 self._new.clear()
-            try:
-                self._ledger.backlog.mark_enqueued(done)
             except Unavailable:
-                continue  # they are published twice at worst, and the lease absorbs it
+                continue  # the rescue publishes them, some twice at worst, and the lease absorbs it
+
+    def _publish(self, job_ids: list[str]) -> None:
+        done = []
+        try:
+            for job in self._ledger.backlog.stages_of(job_ids):
+                publish(self._app, job.job_id, job.stage)
+                done.append(job.job_id)
+        finally:
+            self._ledger.backlog.mark_enqueued(done)

@@ -16,7 +16,7 @@ from tasks.errors import Unavailable
 from tasks.ids import new_job_id
 from tasks.ledger.engine import Database
 from tasks.ledger.schema import events, jobs
-from tasks.models import Envelope, Receipt, Stage, State
+from tasks.models import Envelope, Receipt, State, first_stage
 
 BATCH = 256
 
@@ -103,7 +103,7 @@ def _row(arrival: Arrival) -> dict[str, Any]:
         "kind": envelope.kind.value,
         "key": envelope.key,
         "state": State.RECEIVED.value,
-        "stage": Stage.EXTRACT.value,
+        "stage": first_stage(envelope.kind).value,
         "sender": envelope.sender,
         "recipients": list(envelope.recipients),
         "content_type": envelope.content_type,

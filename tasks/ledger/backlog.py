@@ -31,6 +31,11 @@ class Backlog:
         """Jobs that were published before `enqueued_before` (milliseconds) and that no worker has taken."""
         return self._opens(self._open(now_ms()).where(jobs.c.enqueued_at < enqueued_before).limit(limit))
 
+    def stages_of(self, job_ids: Sequence[str]) -> list[Open]:
+        """The open ones among these, with the stage that each waits for."""
+        query = sa.select(jobs.c.id, jobs.c.stage).where(jobs.c.id.in_(job_ids), jobs.c.stage.is_not(None))
+        return self._opens(query.order_by(jobs.c.received_at)) if job_ids else []
+
     def mark_enqueued(self, job_ids: Sequence[str]) -> None:
         """Remember that these were published."""
         if not job_ids:

@@ -92,7 +92,7 @@ def test_cancel_and_retry(settings: Settings, job_id: str, ledger: Ledger) -> No
     assert postroom("retry", job_id, "--from", "extract", state=settings.state_dir).returncode == 0
     job = ledger.jobs.get(job_id)
     assert job is not None
-    assert (job.state, job.stage) == (State.RECEIVED, Stage.EXTRACT)
+    assert (job.state, job.stage) == (State.EXTRACTING, Stage.EXTRACT)
 
 
 def test_approve_takes_only_what_waits_for_it(settings: Settings, job_id: str) -> None:
