@@ -81,6 +81,8 @@ def _parsed(url: str) -> httpx.URL:
         host = parts.raw_host
     except (httpx.InvalidURL, ValueError):
         raise Permanent("its URL cannot be understood") from None
+    if not 0 < (parts.port or 80) < 65536:
+        raise Permanent("its URL cannot be understood")
     if parts.scheme not in {"http", "https"} or not host:
         raise Permanent("its URL is no http:// or https:// address")
     return parts
