@@ -59,8 +59,8 @@ def download(url: str, policy: FetchPolicy, most: int) -> Download:
     """
     host = host_of(url, policy)
     wire, field = wire_url(url)
-    headers = {"Host": field, "User-Agent": AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
-    headers |= {name: value.get_secret_value() for name, value in policy.headers.items()}
+    headers = {"host": field, "user-agent": AGENT, "accept": "*/*", "accept-encoding": "identity"}
+    headers |= {name.lower(): value.get_secret_value() for name, value in policy.headers.items()}
     timeouts = {"connect": _CONNECT_SECONDS, "read": _SILENCE_SECONDS, "write": _SILENCE_SECONDS}
     with (
         _told(host, is_ours=bool(policy.hosts)),
