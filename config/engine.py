@@ -39,6 +39,7 @@ class ModelSettings(Section):
 class WorkerSettings(Section):
     """How stages are run."""
 
+    fetch_concurrency: int = Field(4, ge=1, description="Events whose files are fetched at once.")
     extract_concurrency: int = Field(2, ge=1, description="Documents read at once.")
     model_concurrency: int = Field(1, ge=1, description="Model calls at once; keep at or below OLLAMA_NUM_PARALLEL.")
     deliver_concurrency: int = Field(4, ge=1, description="Deliveries at once.")

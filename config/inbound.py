@@ -10,6 +10,7 @@ from jsonpath_ng.exceptions import JSONPathError
 from jsonpath_ng.parser import parse as parse_json_path
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
 
+from config.fetching import FetchPolicy
 from config.signing import PRIVATE, SECRET, HmacOptions, MtlsOptions, SchemeName, decode_key, field_name
 
 
@@ -179,6 +180,9 @@ class WebhookSource(Section):
     max_body: int | None = Field(None, ge=1, description="Largest body in bytes; default: [web] max_body.")
     body_timeout: float = Field(30, gt=0, description="Seconds in which the whole body has to arrive; else 408.")
     max_wait: float = Field(60, ge=0, description="Seconds a caller may ask to wait for the result (Prefer: wait=N).")
+    fetch: FetchPolicy = Field(
+        FetchPolicy(), description="What may be fetched when a route asks for files that an event names by URL."
+    )
 
     @field_validator("key")
     @classmethod

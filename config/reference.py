@@ -15,6 +15,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from config.events import EventDocument, EventSpec
 from config.routes import DeliverSpec, FieldSpec, Label, Match, ReplySpec, Route, RouteModel
 from config.settings import SHIPPED, Settings
 
@@ -33,6 +34,9 @@ def configuration_md() -> str:
             heading = f"[{name}.NAME]" if named else f"[{name}]"
             variable = f"POSTROOM_{name.upper()}__" + ("NAME__" if named else "")
             parts += [f"\n### {heading}\n", f"{_doc(model)}\n", _table(model, variable)]
+            for key, inner in _inner_tables(model):
+                below = f"\n### {heading.removesuffix(']')}.{key}]\n"
+                parts += [below, f"{_doc(inner)}\n", _table(inner, f"{variable}{key.upper()}__")]
     parts.append(_ROUTES)
     for heading, route_model in _route_tables():
         parts += [f"\n### {heading}\n", f"{_doc(route_model)}\n", _table(route_model, "")]
@@ -58,6 +62,8 @@ def postroom_toml() -> str:
 def _route_tables() -> Iterator[tuple[str, type[BaseModel]]]:
     yield "top level of a route", Route
     yield "[match]", Match
+    yield "[event]", EventSpec
+    yield "[[event.documents]]", EventDocument
     yield "[labels.LABEL]", Label
     yield "[labels.LABEL.fields.FIELD]", FieldSpec
     yield "[reply]", ReplySpec
@@ -88,6 +94,12 @@ def _table_model(field: FieldInfo) -> type[BaseModel] | None:
     """The section that a field of Settings is, or is a dictionary of."""
     annotation = typing.get_args(field.annotation)[1] if _is_named(field) else field.annotation
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _inner_tables(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    for name, field in model.model_fields.items():
+        if not _is_named(field) and (inner := _table_model(field)):
+            yield name, inner
 
 
 def _type(annotation: object) -> str:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jinja2
-from jsonpath_ng.exceptions import JSONPathError
-from jsonpath_ng.parser import parse as parse_json_path
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from config.errors import ConfigError, Problem, line_of, problems_of
+from config.events import EventSpec, JsonPath
 from config.inbound import Section
 
 
@@ -26,16 +25,7 @@ def _regex(value: str) -> str:
     return value
 
 
-def _json_path(value: str) -> str:
-    try:
-        parse_json_path(value)
-    except (JSONPathError, AttributeError, TypeError) as error:
-        raise ValueError(f"{value!r} is no JSON path: {error}; write $.order.id") from None
-    return value
-
-
 Regex = Annotated[str, AfterValidator(_regex)]
-JsonPath = Annotated[str, AfterValidator(_json_path)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
 
 
@@ -122,6 +112,7 @@ class Route(Section):
         description="Name in logs and in `postroom jobs`; the file's stem without its number when left out."
     )
     match: Match = Match()
+    event: EventSpec | None = None
     labels: dict[Name, Label] = Field(default_factory=dict, description="The kinds the model chooses from.")
     reply: ReplySpec = ReplySpec()
     deliver: tuple[DeliverSpec, ...] = Field(
@@ -190,6 +181,7 @@ def _read_route(path: Path, templates: Path, endpoints: frozenset[str]) -> Route
         raise ConfigError(problems_of(error, str(path), text, Route)) from None
     if problems := [
         *_template_problems(route, path, text, templates),
+        *_event_problems(route, path, text),
         *_endpoint_problems(route, path, text, endpoints),
     ]:
         raise ConfigError(problems)
@@ -197,13 +189,14 @@ def _read_route(path: Path, templates: Path, endpoints: frozenset[str]) -> Route
 
 
 def _template_problems(route: Route, path: Path, text: str, templates: Path) -> list[Problem]:
-    used: list[tuple[tuple[str, ...], str]] = [(("reply", "template"), route.reply.template)]
-    used += [(("labels", name, "template"), label.template) for name, label in route.labels.items()]
+    used: list[tuple[Path, tuple[str, ...], str]] = [(templates / "reply", ("reply", "template"), route.reply.template)]
+    used += [(templates / "reply", ("labels", name, "template"), one.template) for name, one in route.labels.items()]
+    if route.event:
+        used.append((templates / "event", ("event", "template"), route.event.template))
     problems = []
-    for key, name in used:
+    for folder, key, name in used:
         if not name:
             continue
-        folder = templates / "reply"
         file = folder / f"{name}.txt.j2"
         line = line_of(text, key)
         if not file.is_file():
@@ -232,6 +225,15 @@ def _syntax_problems(file: Path) -> list[Problem]:
             Problem(str(file), error.lineno, "", f"template error: {error.message}", "mend the Jinja2 syntax there")
         ]
     return []
+
+
+def _event_problems(route: Route, path: Path, text: str) -> list[Problem]:
+    if not (route.event and route.match.file_type):
+        return []
+    key = ("match", "file_type")
+    what = "cannot choose a route with [event], whose documents are made after the choice"
+    instead = 'write event = { "$.type" = "..." } under [match]'
+    return [Problem(str(path), line_of(text, key), ".".join(key), what, instead)]
 
 
 def _endpoint_problems(route: Route, path: Path, text: str, endpoints: frozenset[str]) -> list[Problem]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 SchemeName = Literal[
     "standard",
@@ -26,6 +26,11 @@ SchemeName = Literal[
 ]
 
 SECRET, PRIVATE, PUBLIC = "whsec_", "whsk_", "whpk_"
+OUR_HEADERS = frozenset(
+    {"host", "content-length", "content-type", "transfer-encoding", "connection", "idempotency-key", "user-agent", "te"}
+    | {"upgrade", "expect", "trailer", "accept-encoding"}
+)
+"""Lower-case names of the request headers that no configuration may set."""
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,80}")
 
 
@@ -67,6 +72,16 @@ def field_name(value: str) -> str:
     if not _FIELD_NAME.fullmatch(value):
         raise ValueError(f"{value!r} cannot name a header; write letters, digits and hyphens, X-Signature for example")
     return value.lower()
+
+
+def own_headers(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    """Request headers that an admin may set, as they are; raises ValueError for others, without their values in it."""
+    for name, content in value.items():
+        if field_name(name) in OUR_HEADERS:
+            raise ValueError(f"header {name} is written by Postroom itself; take it out")
+        if not re.fullmatch(r"[\x20-\x7e\t]*", content.get_secret_value()):
+            raise ValueError(f"header {name} holds characters that HTTP forbids; use plain ASCII on one line")
+    return value
 
 
 def signed_parts(template: str) -> tuple[str, ...]:

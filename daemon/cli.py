@@ -16,7 +16,7 @@ from daemon.console import AsJson, JobArgument, config_of, console, ledger_of, p
 from tasks.errors import Permanent, PostroomError
 from tasks.ledger import Ledger
 from tasks.mailhead import sender_of
-from tasks.models import Envelope, Job, Kind, Stage, State
+from tasks.models import Envelope, Job, Kind, Stage, State, first_stage
 from tasks.story import story, summary
 
 BAD_CONFIG = 2
@@ -96,8 +96,8 @@ def web(context: typer.Context) -> None:
 def worker(
     context: typer.Context,
     queues: Annotated[
-        str, typer.Option(help="Queues to serve, with commas: extract, model, deliver.")
-    ] = "extract,model,deliver",
+        str, typer.Option(help="Queues to serve, with commas: fetch, extract, model, deliver.")
+    ] = "fetch,extract,model,deliver",
     concurrency: Annotated[
         int, typer.Option(min=0, help="Jobs at once; 0: the sum of what [worker] says for the queues.")
     ] = 0,
@@ -149,14 +149,15 @@ def check(context: typer.Context) -> None:
 def try_out(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="A mail (.eml), an event (.json) or any document.")],
+    source: Annotated[str, typer.Option(help="Way in to pretend, for routes: webhook:shop, imap:support.")] = "try",
 ) -> None:
-    """Take a file through the whole trip without storing or sending anything, and print what would be sent."""
+    """Take a file through the whole trip without storing, fetching or sending anything; print what would be sent."""
     from daemon import tryout
 
     settings = settings_of(context, "try")
     out = console()
     with out.status("reading") as status:
-        made = tryout.run(settings, file, lambda now: status.update(f"{now.phase}, {now.tokens} tokens"))
+        made = tryout.run(settings, file, source, lambda now: status.update(f"{now.phase}, {now.tokens} tokens"))
     show.trip(out, made)
 
 
@@ -205,6 +206,10 @@ def retry(
     with ledger_of(context) as ledger:
         found = ledger.jobs.find(job)
         begin = stage or found.stage or Stage.DELIVER
+        if begin is Stage.FETCH and first_stage(found.kind) is not Stage.FETCH:
+            raise Permanent(
+                f"{found.id} is a {found.kind.value}: only events have files to fetch; write --from extract"
+            )
         _moved(
             ledger.jobs.retry(found.id, begin, why="an admin asked for it"), found, "a worker holds it; try again later"
         )

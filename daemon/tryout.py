@@ -8,17 +8,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from config.fetching import FetchPolicy
 from config.routes import Route, load_routes
 from config.settings import Settings
 from tasks.clock import now_ms
+from tasks.download import host_of
 from tasks.errors import Permanent
+from tasks.events.taking import take_apart
 from tasks.ids import new_job_id
 from tasks.mailhead import sender_of
 from tasks.model import Judge, Progress
-from tasks.models import Classification, Extracted, Job, Kind, Reply, Stage, State
-from tasks.routing import choose
+from tasks.models import Classification, Extracted, Job, Kind, Reply, State, first_stage
+from tasks.readers import Piece
+from tasks.routing import choose, mapped_by
 from tasks.stages.classify import classify
-from tasks.stages.extract import extract
+from tasks.stages.extract import extract, extract_event
+from tasks.stages.fetch import policy_for
 from tasks.stages.reply import Answering, reply
 from tasks.workshop import message_id_secret, own_addresses
 
@@ -50,15 +55,26 @@ def digest(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def run(settings: Settings, path: Path, progress: Callable[[Progress], None] | None = None) -> Trip:
-    """Take `path` through all stages. Raises Permanent for an unreadable file, Unavailable without a model."""
+def run(
+    settings: Settings, path: Path, source: str = "try", progress: Callable[[Progress], None] | None = None
+) -> Trip:
+    """Take `path` through all stages, as if it had come from `source`; files that an event names are not fetched.
+
+    Raises Permanent for an unreadable file or an event that does not fit its template, Unavailable without a model.
+    """
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise Permanent(f"{path} cannot be read: {error.strerror}") from None
     routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
-    job = _job(path, raw)
-    extracted = extract(job, raw, own_addresses(settings))
+    job = _job(path, raw, source)
+    route = mapped_by(routes, job, raw)
+    taken = take_apart(job, raw, route.event, settings.templates_dir) if route and route.event else None
+    if taken:
+        extracted = extract_event(job, taken, _would_fetch(policy_for(settings, job)))
+        job = job.model_copy(update={"subject": taken.subject or job.name})
+    else:
+        extracted = extract(job, raw, own_addresses(settings))
     if extracted.mail:
         sender = extracted.mail.from_address
         job = job.model_copy(update={"subject": extracted.mail.subject, "sender": sender})
@@ -69,17 +85,30 @@ def run(settings: Settings, path: Path, progress: Callable[[Progress], None] | N
     return Trip(job, route, extracted, found, reply(job, extracted, found, route, answering, progress))
 
 
-def _job(path: Path, raw: bytes) -> Job:
+def _would_fetch(policy: FetchPolicy) -> Callable[[str], Piece]:
+    """What becomes of a URL: refused already, or named without its query, which may be a key."""
+
+    def load(url: str) -> Piece:
+        try:
+            host_of(url, policy)
+        except Permanent as error:
+            return Piece("", status="unreadable", reason=f"it would not be fetched: {error.reason}")
+        return Piece("", status="skipped", reason=f"it would be fetched from {url.partition('?')[0][:200]}")
+
+    return load
+
+
+def _job(path: Path, raw: bytes, source: str) -> Job:
     kind, content_type = kind_of(path)
     now = now_ms()
     sha256 = digest(raw)
     return Job(
         id=new_job_id(),
-        source="try",
+        source=source,
         kind=kind,
         key=sha256,
         state=State.RECEIVED,
-        stage=Stage.EXTRACT,
+        stage=first_stage(kind),
         route=None,
         sender=sender_of(raw) if kind is Kind.MAIL else "",
         recipients=(),

@@ -229,7 +229,7 @@ def _ollama_answers(settings: Settings) -> bool:
 
 def _parts(supervisor: Supervisor, settings: Settings) -> list[Child]:
     parts = [supervisor.add("rescue", "rescue")]
-    parts.append(supervisor.add("worker", "worker", "--queues", "extract,deliver"))
+    parts.append(supervisor.add("worker", "worker", "--queues", "fetch,extract,deliver"))
     parts.append(supervisor.add("model worker", "worker", "--queues", "model"))
     wanted = {
         "web": settings.web.enabled,

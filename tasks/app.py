@@ -12,7 +12,13 @@ from config.settings import Settings
 from tasks.models import Stage
 
 BROKER_ERRORS = (KombuError, RedisError, OSError)
-QUEUE_OF = {Stage.EXTRACT: "extract", Stage.CLASSIFY: "model", Stage.REPLY: "model", Stage.DELIVER: "deliver"}
+QUEUE_OF = {
+    Stage.FETCH: "fetch",
+    Stage.EXTRACT: "extract",
+    Stage.CLASSIFY: "model",
+    Stage.REPLY: "model",
+    Stage.DELIVER: "deliver",
+}
 """Which workers run a stage. The order of the stages is Stage's own."""
 QUEUES = tuple(dict.fromkeys(QUEUE_OF.values()))
 

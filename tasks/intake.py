@@ -12,14 +12,14 @@ from tasks.blobs import Blobs
 from tasks.ledger import Arrival, Ledger
 from tasks.ledger.arrivals import Arrivals
 from tasks.mailhead import thread_of
-from tasks.models import Envelope, Kind, Receipt
+from tasks.models import Envelope, Kind, Receipt, Stage, first_stage
 
 
 class Intake:
     """Accepts messages from every listener. Thread-safe; callers that come together share one fsync."""
 
     def __init__(
-        self, ledger: Ledger, blobs: Blobs, inline_limit: int, nudge: Callable[[str], None] | None = None
+        self, ledger: Ledger, blobs: Blobs, inline_limit: int, nudge: Callable[[str, Stage], None] | None = None
     ) -> None:
         self.ledger = ledger
         self._blobs = blobs
@@ -28,8 +28,8 @@ class Intake:
         self._arrivals = Arrivals(ledger.database)
 
     @classmethod
-    def open(cls, settings: Settings, nudge: Callable[[str], None] | None = None) -> Intake:
-        """Connect to the ledger. `nudge` is told each new job's id and must neither block nor raise.
+    def open(cls, settings: Settings, nudge: Callable[[str, Stage], None] | None = None) -> Intake:
+        """Connect to the ledger. `nudge` is told each new job's id and first stage, and must neither block nor raise.
 
         Raises Unavailable when the ledger does not answer, Permanent when its schema is another version's.
         """
@@ -67,7 +67,7 @@ class Intake:
     def _told(self, envelope: Envelope, receipt: Receipt) -> Receipt:
         log.accepted(envelope, receipt)
         if self.nudge and not receipt.duplicate:
-            self.nudge(receipt.job_id)
+            self.nudge(receipt.job_id, first_stage(envelope.kind))
         return receipt
 
 

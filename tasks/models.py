@@ -26,6 +26,7 @@ class State(StrEnum):
     """Where a job stands (docs/architecture.md draws the moves)."""
 
     RECEIVED = "received"
+    FETCHING = "fetching"
     EXTRACTING = "extracting"
     CLASSIFYING = "classifying"
     REPLYING = "replying"
@@ -42,8 +43,9 @@ RESTING = TERMINAL | {State.REVIEW}
 
 
 class Stage(StrEnum):
-    """The steps of a job's trip, in order."""
+    """The steps of a job's trip, in order. Only events have something to fetch; all else begins with extract."""
 
+    FETCH = "fetch"
     EXTRACT = "extract"
     CLASSIFY = "classify"
     REPLY = "reply"
@@ -51,12 +53,18 @@ class Stage(StrEnum):
 
 
 STATE_BEFORE = {
-    Stage.EXTRACT: State.RECEIVED,
+    Stage.FETCH: State.RECEIVED,
+    Stage.EXTRACT: State.EXTRACTING,
     Stage.CLASSIFY: State.CLASSIFYING,
     Stage.REPLY: State.REPLYING,
     Stage.DELIVER: State.DELIVERING,
 }
 """The state of a job that waits for a worker to run the stage."""
+
+
+def first_stage(kind: Kind) -> Stage:
+    """Where the trip of a new job begins."""
+    return Stage.FETCH if kind is Kind.EVENT else Stage.EXTRACT
 
 
 class Envelope(Noun):
@@ -151,6 +159,23 @@ class Document(Noun):
     """ISO 639-1 code or empty."""
     parent: str = ""
     """Name of the attachment this one was found in, for archives and nested mails."""
+
+
+class Fetched(Noun):
+    """A file that an event names by URL, as the fetch stage left it."""
+
+    url: str
+    status: str = "fetched"
+    """`fetched` or `refused`."""
+    reason: str = ""
+    """Why it was refused."""
+    claimed: str = ""
+    """Content type that the server told."""
+    content_type: str = ""
+    """As found in the bytes."""
+    sha256: str = ""
+    """The bytes' name in the blob store."""
+    size: int = 0
 
 
 class MailFacts(Noun):

@@ -29,18 +29,18 @@ class Nudger:
         self._left = rate
         self._at = time.monotonic()
         self._stop = False
-        self._new: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._new: queue.SimpleQueue[tuple[str, Stage] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="nudger", daemon=True)
         self._thread.start()
 
-    def __call__(self, job_id: str) -> None:
-        """Ask for `job_id` to be published soon. Never blocks; what is dropped or fails is the rescue's."""
+    def __call__(self, job_id: str, stage: Stage) -> None:
+        """Ask for `job_id` to be published at `stage` soon. Never blocks; what is dropped or fails is the rescue's."""
         now = time.monotonic()
         self._left = min(self._rate, self._left + (now - self._at) * self._rate)
         self._at = now
         if self._left >= 1 and self._new.qsize() < self._rate:
             self._left -= 1
-            self._new.put(job_id)
+            self._new.put((job_id, stage))
 
     def close(self) -> None:
         """Publish what waits and stop."""
@@ -49,13 +49,13 @@ class Nudger:
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        while (job_id := self._new.get()) is not None:
+        while (new := self._new.get()) is not None:
             done = []
             try:
-                while job_id is not None:
-                    publish(self._app, job_id, Stage.EXTRACT)
-                    done.append(job_id)
-                    job_id = self._next()
+                while new is not None:
+                    publish(self._app, *new)
+                    done.append(new[0])
+                    new = self._next()
             except BROKER_ERRORS as error:
                 log.broker_down(str(error))
                 while self._next():  # each would wait for the broker's time-out
@@ -65,7 +65,7 @@ class Nudger:
             if self._stop:
                 return
 
-    def _next(self) -> str | None:
+    def _next(self) -> tuple[str, Stage] | None:
         try:
             return self._new.get_nowait()
         except queue.Empty:

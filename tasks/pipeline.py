@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tasks import log, settling
 from tasks.clock import now_ms
 from tasks.errors import LeaseLost
+from tasks.events.mapping import urls_of
+from tasks.events.paths import event_of
+from tasks.events.taking import take_apart
 from tasks.heart import Held
 from tasks.intake import raw_of
 from tasks.ledger import Lease
@@ -19,14 +22,17 @@ from tasks.models import (
     Classification,
     Document,
     Extracted,
+    Fetched,
     Job,
     Stage,
     State,
 )
-from tasks.routing import choose
+from tasks.routing import choose, mapped_by
 from tasks.sending import send_all
 from tasks.stages.classify import classify
-from tasks.stages.extract import extract
+from tasks.stages.extract import extract, extract_event, stored
+from tasks.stages.fetch import Tools as FetchTools
+from tasks.stages.fetch import fetch, policy_for
 from tasks.stages.reply import reply
 from tasks.workshop import Workshop
 
@@ -50,12 +56,39 @@ class Step:
     work: Callable[[Workshop, Job, Held], Done]
 
 
+def _fetch(shop: Workshop, job: Job, held: Held) -> Done:
+    raw = raw_of(shop.ledger, shop.blobs, job.id, job.raw_sha256)
+    route = mapped_by(shop.routes, job, raw)
+    urls = urls_of(route.event, event_of(job.content_type, raw)) if route and route.event else ()
+    is_new = job.attempts == 1 and not shop.ledger.leases.outages(held.lease)
+    known = fetched_of(shop, job)
+    if is_new:  # a person asks again: what was refused then may be allowed now
+        known = {url: one for url, one in known.items() if one.status == "fetched"}
+    tools = FetchTools(
+        policy_for(shop.settings, job),
+        shop.blobs,
+        keep=lambda files: shop.ledger.leases.keep(held.lease, _files(files)),
+        tell=lambda phase: held.progress(phase, 0),
+    )
+    files = fetch(urls, known, tools)
+    refused = sum(one.status == "refused" for one in files)
+    facts = {"files": len(files), "refused": refused, "bytes": sum(one.size for one in files)}
+    return Done(value=_files(files), facts=facts if files else {})
+
+
 def _extract(shop: Workshop, job: Job, held: Held) -> Done:
     raw = raw_of(shop.ledger, shop.blobs, job.id, job.raw_sha256)
     held.progress("reading", 0)
-    extracted = extract(job, raw, shop.own_addresses)
+    route = mapped_by(shop.routes, job, raw)
+    taken = take_apart(job, raw, route.event, shop.settings.templates_dir) if route and route.event else None
+    if taken:
+        extracted = extract_event(job, taken, stored(fetched_of(shop, job), shop.blobs))
+    else:
+        extracted = extract(job, raw, shop.own_addresses)
     mail = extracted.mail
-    told = {"subject": mail.subject, "message_id": mail.message_id} if mail else {"subject": job.name}
+    told = {"subject": (taken.subject if taken else "") or job.name}
+    if mail:
+        told = {"subject": mail.subject, "message_id": mail.message_id}
     if mail and not job.sender:
         told["sender"] = mail.from_address
     unreadable = sum(document.status == "unreadable" for document in extracted.documents)
@@ -100,6 +133,7 @@ def _deliver(shop: Workshop, job: Job, held: Held) -> Done:
 
 
 STAGES = (
+    Step(Stage.FETCH, State.FETCHING, _fetch),
     Step(Stage.EXTRACT, State.EXTRACTING, _extract),
     Step(Stage.CLASSIFY, State.CLASSIFYING, _classify),
     Step(Stage.REPLY, State.REPLYING, _reply),
@@ -177,6 +211,16 @@ def extracted_of(shop: Workshop, job: Job) -> Extracted:
     """The value of the extract stage, put together from the ledger."""
     value = shop.ledger.jobs.result(job.id, Stage.EXTRACT) or {}
     return Extracted(mail=value.get("mail"), documents=tuple(shop.ledger.jobs.documents(job.id)))
+
+
+def fetched_of(shop: Workshop, job: Job) -> dict[str, Fetched]:
+    """The files of an event that the fetch stage has or refuses, by URL."""
+    value = shop.ledger.jobs.result(job.id, Stage.FETCH) or {}
+    return {one["url"]: Fetched(**one) for one in value.get("files", ())}
+
+
+def _files(files: Sequence[Fetched]) -> dict[str, Any]:
+    return {"files": [one.model_dump() for one in files]}
 
 
 def _reporting(held: Held) -> Callable[[Progress], None]:

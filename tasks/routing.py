@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
-
-from jsonpath_ng.parser import parse as parse_json_path
 
 from config.routes import Match, Route
-from tasks.models import Extracted, Job, Kind
+from tasks.events.paths import event_of, find
+from tasks.models import Document, Extracted, Job, Kind
+from tasks.readers import sniff
 
 
 def choose(routes: Sequence[Route], job: Job, extracted: Extracted, raw: bytes) -> Route:
-    """The first route that matches; configuration makes sure that the last one matches everything."""
-    return next(route for route in routes if matches(route.match, job, extracted, raw))
+    """The first route that matches; configuration makes sure that the last one matches everything.
+
+    An event that a route has taken apart stays with it, whatever its documents turned out to be.
+    """
+    return mapped_by(routes, job, raw) or next(route for route in routes if matches(route.match, job, extracted, raw))
+
+
+def mapped_by(routes: Sequence[Route], job: Job, raw: bytes) -> Route | None:
+    """The route whose [event] takes the job apart: the first that matches the event by itself, if it has one.
+
+    Equal at every stage: it looks at nothing that a stage finds out, be it documents or the subject.
+    """
+    if job.kind is not Kind.EVENT or not any(route.event for route in routes):
+        return None
+    found = sniff(raw, "event", job.content_type or "application/json")
+    alone = Extracted(documents=(Document(ordinal=0, name="event", content_type=found, size=len(raw), sha256=""),))
+    itself = job.model_copy(update={"subject": job.name})
+    route = next((route for route in routes if matches(route.match, itself, alone, raw)), None)
+    return route if route and route.event else None
 
 
 def matches(match: Match, job: Job, extracted: Extracted, raw: bytes) -> bool:
@@ -43,11 +58,7 @@ def _like(pattern: str, values: Iterable[str]) -> bool:
 def _event_matches(wanted: dict[str, str], job: Job, raw: bytes) -> bool:
     if job.kind is not Kind.EVENT:
         return False
-    try:
-        event: Any = json.loads(raw)
-    except ValueError:
-        return False
-    return all(
-        any(re.search(pattern, str(found.value)) for found in parse_json_path(path).find(event))
-        for path, pattern in wanted.items()
+    event = event_of(job.content_type, raw)
+    return event is not None and all(
+        any(re.search(pattern, str(found)) for found in find(path, event)) for path, pattern in wanted.items()
     )

@@ -20,7 +20,7 @@ MAX_STREAMS = 200
 """Streams at once, per process."""
 HEARTBEAT = 15.0
 """Seconds of silence after which a comment is sent, so that no proxy takes the connection for dead."""
-PERCENT = {Stage.EXTRACT: 0, Stage.CLASSIFY: 25, Stage.REPLY: 50, Stage.DELIVER: 75}
+PERCENT = {Stage.FETCH: 0, Stage.EXTRACT: 0, Stage.CLASSIFY: 25, Stage.REPLY: 50, Stage.DELIVER: 75}
 """How far a job has come when it stands before a stage."""
 
 _POLL_FIRST, _POLL_LAST, _POLL_GROWS = 0.2, 1.0, 1.2

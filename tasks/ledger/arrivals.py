@@ -20,7 +20,7 @@ from tasks.ids import new_job_id
 from tasks.ledger.bulk import BulkInsert
 from tasks.ledger.engine import Database
 from tasks.ledger.schema import events, jobs
-from tasks.models import Envelope, Receipt, Stage, State
+from tasks.models import Envelope, Receipt, State, first_stage
 
 BATCH = 256
 GATHER = 0.002
@@ -189,7 +189,6 @@ _JOB = (
 )  # fmt: skip
 _FRESH = {
     "state": State.RECEIVED.value,
-    "stage": Stage.EXTRACT.value,
     "subject": "",
     "message_id": "",
     "reason": "",
@@ -213,6 +212,7 @@ def _row(arrival: Arrival) -> dict[str, Any]:
         "kind": envelope.kind.value,
         "key": envelope.key,
         "key_until": arrival.at + envelope.key_days * _DAY_MS if envelope.key_days else None,
+        "stage": first_stage(envelope.kind).value,
         "sender": envelope.sender,
         "recipients": list(envelope.recipients),
         "content_type": envelope.content_type,

@@ -103,22 +103,18 @@ class Leases:
         now = now_ms()
         with self._database.write() as connection:
             self._release(connection, lease, now, attempts=0, outages=0, **job)
-            connection.execute(
-                sa.delete(results).where(results.c.job_id == lease.job_id, results.c.stage == lease.stage.value)
-            )
-            connection.execute(
-                sa.insert(results).values(
-                    job_id=lease.job_id,
-                    stage=lease.stage.value,
-                    value=value,
-                    token=lease.token,
-                    started_at=lease.started_at,
-                    ended_at=now,
-                )
-            )
+            _replace_result(connection, lease, value, now)
             if texts is not None:
                 _replace_documents(connection, lease.job_id, texts)
             connection.execute(sa.insert(events).values(event_row(lease.job_id, event, lease.stage, detail, now)))
+
+    def keep(self, lease: Lease, value: dict[str, Any]) -> None:
+        """Write what a stage has by now as its value, and go on; the next attempt finds it. Raises LeaseLost."""
+        now = now_ms()
+        with self._database.write() as connection:
+            if not connection.execute(_fenced(lease).values(updated_at=now)).rowcount:
+                raise _lost(lease)
+            _replace_result(connection, lease, value, now)
 
     def stop(self, lease: Lease, *, job: dict[str, Any], event: str, detail: dict[str, Any]) -> None:
         """Give the lease back without a value: the job waits, rests or has failed. Raises LeaseLost."""
@@ -162,12 +158,31 @@ class Leases:
     def _release(connection: sa.Connection, lease: Lease, now: int, **values: Any) -> None:
         values = {"lease_owner": "", "progress": {}, "enqueued_at": None, "updated_at": now, **values}
         if not connection.execute(_fenced(lease).values(values)).rowcount:
-            raise LeaseLost(f"{lease.stage.value} of job {lease.job_id} belongs to somebody else now")
+            raise _lost(lease)
 
 
 def _fenced(lease: Lease) -> sa.Update:
     return sa.update(jobs).where(
         jobs.c.id == lease.job_id, jobs.c.lease_token == lease.token, jobs.c.lease_owner == lease.owner
+    )
+
+
+def _lost(lease: Lease) -> LeaseLost:
+    return LeaseLost(f"{lease.stage.value} of job {lease.job_id} belongs to somebody else now")
+
+
+def _replace_result(connection: sa.Connection, lease: Lease, value: dict[str, Any], now: int) -> None:
+    mine = (results.c.job_id == lease.job_id, results.c.stage == lease.stage.value)
+    connection.execute(sa.delete(results).where(*mine))
+    connection.execute(
+        sa.insert(results).values(
+            job_id=lease.job_id,
+            stage=lease.stage.value,
+            value=value,
+            token=lease.token,
+            started_at=lease.started_at,
+            ended_at=now,
+        )
     )
 
 

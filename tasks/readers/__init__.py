@@ -5,6 +5,6 @@ A module of this folder that declares `TYPES` and `read` is a format; see docs/r
 
 from tasks.readers.limits import Limits
 from tasks.readers.sniffing import sniff
-from tasks.readers.walk import read_message
+from tasks.readers.walk import Piece, read_message, read_pieces
 
-__all__ = ["Limits", "read_message", "sniff"]
+__all__ = ["Limits", "Piece", "read_message", "read_pieces", "sniff"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import re
 import unicodedata
 
@@ -25,6 +26,13 @@ def clean_name(name: str) -> str:
     if not dot or len(extension) > 10:
         return name[:_LONGEST]
     return f"{stem[: _LONGEST - len(extension) - 1]}.{extension}"
+
+
+def default_name(content_type: str, number: int) -> str:
+    """A name for what came without one, so that people can speak of it."""
+    claim = content_type.partition(";")[0].strip().lower()
+    extension = ".eml" if claim == "message/rfc822" else mimetypes.guess_extension(claim) or ""
+    return f"attachment-{number}{extension}"
 
 
 _DROPPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})

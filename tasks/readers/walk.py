@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import mimetypes
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tasks.errors import Unreadable
@@ -14,9 +13,9 @@ from tasks.models import Document, Extracted, Kind, MailFacts
 from tasks.readers.language import language_of
 from tasks.readers.limits import Limits
 from tasks.readers.mail import ParsedMail, Part
-from tasks.readers.names import clean_name
+from tasks.readers.names import clean_name, default_name
 from tasks.readers.sandbox.client import SANDBOX, Result
-from tasks.readers.sniffing import sniff
+from tasks.readers.sniffing import OCTETS, sniff
 
 _HEAD_BYTES = 64 * 1024
 _END_OF_HEADER = re.compile(rb"\r?\n\r?\n")
@@ -34,6 +33,21 @@ class _Item:
     depth: int = 0
     forced: str = ""
     """Content type not to be doubted: a mail's body stays text, whatever it looks like."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One document of an event that a route has taken apart."""
+
+    name: str
+    data: bytes = b""
+    claimed: str = ""
+    charset: str = ""
+    forced: str = ""
+    """Content type not to be doubted."""
+    status: str = ""
+    """`unreadable` or `skipped`: there is nothing to read, and `reason` says why."""
+    reason: str = ""
 
 
 def read_message(
@@ -63,6 +77,18 @@ def read_message(
     return Extracted(documents=tuple(reading.documents))
 
 
+def read_pieces(pieces: Iterable[Piece], limits: Limits | None = None) -> tuple[Document, ...]:
+    """Read documents one after the other, as if they had come in one message.
+
+    Raises:
+        Transient: no child process can be had at all.
+    """
+    reading = _Reading(limits or Limits(), ())
+    for piece in pieces:
+        reading.piece(piece)
+    return tuple(reading.documents)
+
+
 class _Reading:
     """One message's documents so far, and what is left of its budgets."""
 
@@ -84,7 +110,7 @@ class _Reading:
         self._body(parsed)
         attachments = [part for part in parsed.parts if not part.is_body]
         for number, part in enumerate(attachments, start=1):
-            name = part.name or _default_name(part.content_type, number)
+            name = part.name or default_name(part.content_type, number)
             self.file(_Item(part.data, name, _claim(part), part.charset))
         return Extracted(mail=parsed.facts, documents=tuple(self.documents))
 
@@ -94,6 +120,15 @@ class _Reading:
         while waiting:
             current = waiting.pop()
             waiting += reversed(self._one(current))
+
+    def piece(self, piece: Piece) -> None:
+        """Read one document of an event, or note why it is none."""
+        item = _Item(piece.data, piece.name, piece.claimed, piece.charset, forced=piece.forced)
+        if piece.status:
+            claim = piece.claimed.partition(";")[0].strip().lower()
+            self._add(item, claim[:100] or OCTETS, piece.status, piece.reason)
+        else:
+            self.file(item)
 
     def _head_only(self, raw: bytes) -> MailFacts | None:
         """Facts of a mail whose body broke the parser: from its header alone."""
@@ -194,7 +229,7 @@ class _Reading:
         described = zip(result.header.get("children", ()), result.blobs, strict=False)
         for number, ((name, claimed, charset), data) in enumerate(described, start=1):
             self._unpacked -= len(data)
-            child = clean_name(str(name)) or _default_name(str(claimed), number)
+            child = clean_name(str(name)) or default_name(str(claimed), number)
             found.append(_Item(data, child, str(claimed), str(charset), item.name, item.depth + 1))
         return found[: max(room, 0)]
 
@@ -271,10 +306,3 @@ def _groups(parts: Sequence[Part]) -> list[list[Part]]:
 def _claim(part: Part) -> str:
     boundary = part.parameters.get("boundary")
     return f"{part.content_type}; boundary={boundary}" if boundary else part.content_type
-
-
-def _default_name(content_type: str, number: int) -> str:
-    """A name for what came without one, so that people can speak of it."""
-    claim = content_type.partition(";")[0].strip().lower()
-    extension = ".eml" if claim == "message/rfc822" else mimetypes.guess_extension(claim) or ""
-    return f"attachment-{number}{extension}"

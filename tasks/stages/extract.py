@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from itertools import chain
+
+from tasks.blobs import Blobs
+from tasks.errors import Permanent
+from tasks.events.paths import FORM, is_form
+from tasks.events.taking import Taken, with_name
 from tasks.loops import no_reply_because
-from tasks.models import Envelope, Extracted, Job
-from tasks.readers import read_message
+from tasks.models import Envelope, Extracted, Fetched, Job
+from tasks.readers import Piece, read_message, read_pieces
 
 
 def extract(job: Job, raw: bytes, own_addresses: frozenset[str]) -> Extracted:
@@ -19,3 +26,30 @@ def extract(job: Job, raw: bytes, own_addresses: frozenset[str]) -> Extracted:
     reason = no_reply_because(headers, envelope, extracted.mail, own_addresses)
     mail = extracted.mail.model_copy(update={"no_reply_because": reason})
     return extracted.model_copy(update={"mail": mail})
+
+
+def extract_event(job: Job, taken: Taken, load: Callable[[str], Piece]) -> Extracted:
+    """Read an event that its route has taken apart: its text first, then its documents. `load` brings what has a URL."""
+    documents = (with_name(piece, load(url)) if url else piece for piece, url in taken.documents)
+    event, *others = read_pieces(chain([taken.event], documents))
+    content_type = FORM if is_form(job.content_type) else "application/json"
+    told = {"content_type": content_type, "size": job.raw_size, "sha256": job.raw_sha256}
+    return Extracted(documents=(event.model_copy(update=told), *others))
+
+
+def stored(files: Mapping[str, Fetched], blobs: Blobs) -> Callable[[str], Piece]:
+    """Loads what the fetch stage has put into the blob store; what is not there says why."""
+
+    def load(url: str) -> Piece:
+        again = "`postroom retry JOB --from fetch` fetches it"
+        one = files.get(url)
+        if one is None:
+            return Piece("", status="unreadable", reason=f"it was not fetched; {again}")
+        if one.status == "refused":
+            return Piece("", status="unreadable", reason=f"it was not fetched: {one.reason}")
+        try:
+            return Piece("", blobs.get(one.sha256), one.claimed)
+        except Permanent:
+            return Piece("", status="unreadable", reason=f"its bytes are gone from the blob store; {again}")
+
+    return load

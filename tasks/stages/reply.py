@@ -98,7 +98,7 @@ def _written(
         words, tokens = free.text, free.output_tokens
     context = _context(job, extracted, classification, words)
     text, html = render(tools.settings.templates_dir, template, context)
-    subject = extracted.mail.subject if extracted.mail else job.name
+    subject = extracted.mail.subject if extracted.mail else job.subject or job.name
     return Reply(template=template, subject=subject, text=text, html=html, free_text=words, output_tokens=tokens)
 
 

@@ -4,41 +4,28 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import email.utils
 import os
 import re
 import ssl
 import threading
 import time
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
-from typing import NoReturn
 
 import httpcore
-import httpx
 
 from config.outbound import WebhookEndpoint
 from config.settings import Settings
 from tasks import egress
 from tasks.breaker import Breaker, Paused
-from tasks.errors import Permanent, Transient, Unavailable
+from tasks.errors import Permanent, Unavailable
+from tasks.exchange import AGENT, errors_told, try_later, wire_url
 from tasks.models import Delivery, Outcome
-from tasks.schedules import MAX_RETRY_AFTER
 from tasks.signatures import sign_standard
 
 MAX_RESPONSE = 65_536
 """Bytes of an answer that are read; the rest is of no use to anybody."""
 
-BUSY_WAIT = 60.0
-"""Seconds before a receiver that says 429 without Retry-After is tried again."""
-
-_TRY_AGAIN = frozenset({408, 409, 425, 429})
 _EXCERPT = 200
-
-try:
-    _AGENT = f"Postroom/{version('postroom')}"
-except PackageNotFoundError:  # run from a source tree that is not installed
-    _AGENT = "Postroom"
 
 
 class _Endpoint:
@@ -118,18 +105,10 @@ def _endpoint(name: str, config: WebhookEndpoint) -> _Endpoint:
 def _attempt(delivery: Delivery, name: str, endpoint: _Endpoint) -> Outcome:
     """One exchange, with the network's errors told in ours."""
     try:
-        with egress.within(endpoint.config.timeout):
+        with errors_told(f"webhook:{name}"), egress.within(endpoint.config.timeout):
             status, headers, body = _exchange(delivery, endpoint)
     except egress.AddressRefused as error:
         raise Permanent(f"{error.reason}; set allow_private in [endpoint.{name}] if it is meant") from None
-    except httpcore.LocalProtocolError as error:
-        raise Permanent(f"the request cannot be written: {error}") from error
-    except (httpcore.TimeoutException, egress.Deadline) as error:
-        raise Transient(f"no answer in time: {str(error) or type(error).__name__}") from error
-    except (httpcore.ConnectError, OSError) as error:
-        _not_connected(name, error)
-    except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-        raise Transient(f"the connection broke: {str(error) or type(error).__name__}") from error
     return _judge(status, headers, body)
 
 
@@ -145,23 +124,11 @@ def request_headers(delivery: Delivery, endpoint: WebhookEndpoint, now: int) -> 
         **headers,
         "Content-Type": delivery.content_type,
         "Content-Length": str(len(delivery.body)),
-        "User-Agent": _AGENT,
+        "User-Agent": AGENT,
         "Accept": "*/*",
         "Idempotency-Key": delivery.key,
         **sign_standard(delivery.body, secrets, delivery.key, now),
     }
-
-
-def retry_after(value: str, now: float) -> float | None:
-    """Seconds that Retry-After asks for (RFC 9110 section 10.2.3), within [0, 2 h]; None when it says nothing."""
-    value = value.strip()
-    if re.fullmatch(r"[0-9]{1,18}", value):
-        return min(float(value), MAX_RETRY_AFTER)
-    try:
-        then = email.utils.parsedate_to_datetime(value).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return min(max(then - now, 0.0), MAX_RETRY_AFTER)
 
 
 def _exchange(delivery: Delivery, endpoint: _Endpoint) -> tuple[int, dict[str, str], bytes]:
@@ -172,7 +139,7 @@ def _exchange(delivery: Delivery, endpoint: _Endpoint) -> tuple[int, dict[str, s
         "read": config.read_timeout,
         "write": config.read_timeout,
     }
-    url, host = _url(config.url)
+    url, host = wire_url(config.url)
     headers = [("Host", host), *request_headers(delivery, config, int(time.time())).items()]
     with (
         endpoint.line() as line,
@@ -201,24 +168,13 @@ def _judge(status: int, headers: dict[str, str], body: bytes) -> Outcome:
         return Outcome(detail=f"HTTP {status}", response=text, code=status)
     excerpt = re.sub(r"[^\x20-\x7e\u00a1-\uffff]+", " ", text[: 4 * _EXCERPT]).strip()[:_EXCERPT]
     said = f"HTTP {status}" + (f": {excerpt}" if excerpt else "")
-    if status in _TRY_AGAIN or status >= 500:
-        wish = retry_after(headers.get("retry-after", ""), time.time())
-        raise Transient(said, retry_after=BUSY_WAIT if wish is None and status == 429 else wish)
+    if later := try_later(status, headers, said):
+        raise later
     if 300 <= status < 400:
         raise Permanent(f"HTTP {status}: redirects are not followed; write the address it moved to into the endpoint")
     if status == 410:
         raise Permanent("HTTP 410: the receiver wants nothing more; take the endpoint out of the routes")
     raise Permanent(said)
-
-
-def _not_connected(name: str, error: Exception) -> NoReturn:
-    """Tell a wrong certificate, which a person has to mend, from a receiver that is away."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLError):
-            raise Transient(f"TLS failed: {cause}") from error
-        cause = cause.__cause__ or cause.__context__
-    raise Unavailable(f"webhook:{name}", f"cannot connect: {error}") from error
 
 
 def _tls(name: str, endpoint: WebhookEndpoint) -> ssl.SSLContext:
@@ -228,14 +184,3 @@ def _tls(name: str, endpoint: WebhookEndpoint) -> ssl.SSLContext:
         )
     except OSError as error:
         raise Permanent(f"a certificate file of [endpoint.{name}] cannot be used: {error}") from None
-
-
-def _url(endpoint: str) -> tuple[httpcore.URL, str]:
-    """The URL as it goes on the wire (host names in IDNA, the rest percent-encoded), and the Host field for it."""
-    try:
-        url = httpx.URL(endpoint)
-    except httpx.InvalidURL as error:
-        raise Permanent(f"{endpoint!r} is no URL: {error}") from None
-    return httpcore.URL(
-        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-    ), url.netloc.decode()

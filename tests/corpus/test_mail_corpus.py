@@ -40,7 +40,7 @@ def extracted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Path, E
 
     def through(path: Path) -> Extracted:
         receipt = door.accept(envelope(str(path)), path.read_bytes())
-        assert pipeline.run(shop, receipt.job_id, pipeline.STAGES[0]), path
+        assert pipeline.run(shop, receipt.job_id, pipeline.from_stage(Stage.EXTRACT)[0]), path
         job = ledger.jobs.get(receipt.job_id)
         assert job is not None
         assert job.stage is Stage.CLASSIFY

@@ -84,6 +84,16 @@ def test_a_job_that_is_not_there(settings: Settings, ledger: Ledger) -> None:
     assert "Traceback" not in told.stderr
 
 
+def test_only_events_are_fetched_again(settings: Settings, job_id: str, ledger: Ledger) -> None:
+    """A mail has nothing to fetch, and the answer says where to begin instead."""
+    refused = postroom("retry", job_id, "--from", "fetch", state=settings.state_dir)
+    assert refused.returncode == 1
+    assert "is a mail: only events have files to fetch; write --from extract" in refused.stderr
+    job = ledger.jobs.get(job_id)
+    assert job is not None
+    assert job.stage is Stage.EXTRACT
+
+
 def test_cancel_and_retry(settings: Settings, job_id: str, ledger: Ledger) -> None:
     """A job can be stopped, and put to work again from a stage."""
     assert postroom("cancel", job_id, state=settings.state_dir).returncode == 0
@@ -92,7 +102,7 @@ def test_cancel_and_retry(settings: Settings, job_id: str, ledger: Ledger) -> No
     assert postroom("retry", job_id, "--from", "extract", state=settings.state_dir).returncode == 0
     job = ledger.jobs.get(job_id)
     assert job is not None
-    assert (job.state, job.stage) == (State.RECEIVED, Stage.EXTRACT)
+    assert (job.state, job.stage) == (State.EXTRACTING, Stage.EXTRACT)
 
 
 def test_approve_takes_only_what_waits_for_it(settings: Settings, job_id: str) -> None:

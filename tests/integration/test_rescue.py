@@ -19,7 +19,8 @@ from tasks.app import make_app, publish, queued
 from tasks.heart import is_gone, this_process
 from tasks.intake import Intake
 from tasks.ledger import Ledger
-from tasks.models import Stage, State
+from tasks.models import Kind, Stage, State
+from tasks.nudger import Nudger
 from tests.conftest import envelope
 
 
@@ -65,6 +66,25 @@ def test_a_job_that_nobody_published_is_published_once(
     rescue = rescue_of(settings, ledger, url)
     assert [rescue.tick(), rescue.tick()] == [3, 0]
     assert queued(rescue._app)["extract"] == 3
+
+
+def test_a_new_job_is_published_to_its_first_stage(
+    settings: Settings, ledger: Ledger, intake: Intake, url: str
+) -> None:
+    """An event waits for a worker that fetches, all else for one that reads; none of them for the rescue."""
+    app = make_app(settings.model_copy(update={"broker_url": url}))
+    nudger = Nudger(app, ledger)
+    intake.nudge = nudger
+    accept(intake, 2)
+    intake.accept(envelope("event", source="webhook:shop", kind=Kind.EVENT, content_type="application/json"), b"{}")
+    deadline = time.monotonic() + 20
+    while sum(queued(app).values()) < 3:
+        assert time.monotonic() < deadline, queued(app)
+        time.sleep(0.05)
+    nudger.close()
+    assert (queued(app)["fetch"], queued(app)["extract"]) == (1, 2)
+    age(ledger)
+    assert not ledger.backlog.not_enqueued(10, older_than_ms=0)
 
 
 def test_a_message_carries_the_job_id_and_nothing_else(

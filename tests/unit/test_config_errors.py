@@ -132,6 +132,40 @@ def test_an_unknown_endpoint_says_what_to_add(tmp_path: Path) -> None:
     assert told.startswith("/10-test.toml:4: deliver.1.webhook: endpoint 'acounting' is not configured; add [endpoint.")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[event]\ntemplate = "shp"\n', "/10-test.toml:2: event.template: template 'shp' is missing ("),
+        ("[event]\n", "/10-test.toml:1: event: says nothing; set template, subject or [[event.documents]]"),
+        ('[event]\nsubject = "$.["\n', "/10-test.toml:2: event.subject: '$.[' is no JSON path"),
+        ('[[event.documents]]\nname = "$.n"\n', "needs exactly one of `base64`, `url` and `text`; write url ="),
+        (
+            '[[event.documents]]\nurl = "$.u"\ntext = "$.t"\n',
+            "/10-test.toml:1: event.documents.0: needs exactly one of",
+        ),
+        ('[[event.documents]]\nurl = "$.u"\nnmae = "$.n"\n', "unknown key; did you mean `name`?"),
+        (
+            '[match]\nfile_type = "application/pdf"\n[event]\nsubject = "$.s"\n',
+            "/10-test.toml:2: match.file_type: cannot choose a route with [event], whose documents are made after the"
+            ' choice; write event = { "$.type" = "..." } under [match]',
+        ),
+    ],
+)
+def test_an_event_that_cannot_be_taken_apart_is_told(tmp_path: Path, text: str, said: str) -> None:
+    """Paths, templates and what contradicts itself, with the line and what to write instead."""
+    assert said in route_error(tmp_path, text)
+
+
+def test_an_event_template_that_is_no_jinja_is_told(tmp_path: Path) -> None:
+    """Its own file and line, before anything runs."""
+    (tmp_path / "event").mkdir()
+    (tmp_path / "event" / "shop.txt.j2").write_text("{{ event.a }}\n{% for x in %}\n")
+    (tmp_path / "10-test.toml").write_text('[event]\ntemplate = "shop"\n')
+    (tmp_path / "90-rest.toml").write_text(REST)
+    with pytest.raises(ConfigError, match=r"event/shop\.txt\.j2:2: template error: .*; mend the Jinja2 syntax there"):
+        load_routes(tmp_path, tmp_path, frozenset())
+
+
 def test_the_last_route_has_to_catch_the_rest(tmp_path: Path) -> None:
     """First match wins, so something must match everything."""
     (tmp_path / "10-only.toml").write_text('[match]\nsource = "smtp"\n')

@@ -26,7 +26,7 @@ MAIL = (
     b"From: Ada <ada@sender.example>\r\nTo: in@post.example\r\nSubject: Bill 7\r\n"
     b"Message-ID: <m1@sender.example>\r\n\r\nPay 10 EUR.\r\n"
 )
-EXTRACT, CLASSIFY, REPLY, DELIVER = pipeline.STAGES
+_, EXTRACT, CLASSIFY, REPLY, DELIVER = pipeline.STAGES
 ROUTE = Route(
     name="test",
     labels={"invoice": Label(says="A demand for payment."), "newsletter": Label(says="News for many readers.")},

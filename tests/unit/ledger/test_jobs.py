@@ -79,7 +79,7 @@ def test_retry_puts_a_failed_job_back(intake: Intake, ledger: Ledger) -> None:
     assert ledger.jobs.retry(job_id, Stage.EXTRACT, why="test")
     job = ledger.jobs.get(job_id)
     assert job is not None
-    assert (job.state, job.attempts, job.reason) == (State.RECEIVED, 0, "")
+    assert (job.state, job.attempts, job.reason) == (State.EXTRACTING, 0, "")
     assert [one.job_id for one in ledger.backlog.not_enqueued(9, older_than_ms=0)] == [job_id]
 
 

@@ -59,6 +59,14 @@ def accepted(tmp_path: Path, text: str) -> None:
         ('scheme = "hmac"\nsecrets = ["s"]\nhmac.timestamp_header = "X-T"', "timestamp_header is not signed"),
         ('scheme = "hmac"\nsecrets = ["s"]\nhmac.algorithm = "md5"', "write 'sha256'"),
         ('scheme = "hmac"\nsecrets = ["s"]\nhmac.header = "X:Y"', "cannot name a header"),
+        ('scheme = "none"\nfetch.hosts = ["https://files.example"]', "is no host; write files.example"),
+        ('scheme = "none"\nfetch.hosts = [""]', "is no host"),
+        ('scheme = "none"\nfetch.headers.X-Token = "hunter2"', 'sent to any host; write hosts = ["files.example"]'),
+        ('scheme = "none"\nfetch.hosts = ["h"]\nfetch.headers.Host = "hunter2"', "is written by Postroom itself"),
+        ('scheme = "none"\nfetch.hosts = ["h"]\nfetch.headers.X-A = "hunter2\\n"', "use plain ASCII on one line"),
+        ('scheme = "none"\nfetch.allow_private = true', 'every private address; write hosts = ["files.internal"]'),
+        ('scheme = "none"\nfetch.max_files = 101', "less than or equal to 100"),
+        ('scheme = "none"\nfetch.timout = 5', "unknown key; did you mean `timeout`?"),
     ],
 )
 def test_a_source_that_cannot_work_stops_the_start(tmp_path: Path, lines: str, said: str) -> None:
