@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tasks.clock import now_ms
 from tasks.errors import Unavailable
 from tasks.ids import new_job_id
-from tasks.ledger.engine import Database
+from tasks.ledger.engine import Database, retried
 from tasks.ledger.schema import events, jobs
 from tasks.models import Envelope, Receipt, Stage, State
 
@@ -72,7 +72,7 @@ class Arrivals:
 
     def _settle(self, batch: list[Arrival]) -> None:
         try:
-            receipts = self._commit(batch)
+            receipts = retried(lambda: self._commit(batch))
         except Exception as error:  # whatever it is, each caller has to hear of it and the thread must live
             cause = error if isinstance(error, Unavailable) else Unavailable("ledger", f"cannot commit: {error}")
             for arrival in batch:
@@ -83,7 +83,8 @@ class Arrivals:
 
     def _commit(self, batch: list[Arrival]) -> list[Receipt]:
         with self._database.write() as connection:
-            connection.execute(self._database.insert_ignoring(jobs), [_row(arrival) for arrival in batch])
+            ordered = sorted(batch, key=lambda one: (one.envelope.source, one.envelope.key))  # as every process does
+            connection.execute(self._database.insert_ignoring(jobs), [_row(arrival) for arrival in ordered])
             first = _first_ones(connection, batch)
             new = [
                 arrival

@@ -43,9 +43,11 @@ class Jobs:
         text = text.strip()
         if is_id(text.lower()) and (job := self.get(text.lower())):
             return job
-        lowered = text.lower().replace("%", "").replace("_", "")
+        lowered = text.lower()
         wanted = (
-            jobs.c.message_id.in_([text, f"<{text}>"]) | jobs.c.id.like(f"{lowered}%") | jobs.c.id.like(f"%{lowered}")
+            jobs.c.message_id.in_([text, f"<{text}>"])
+            | jobs.c.id.startswith(lowered, autoescape=True)
+            | jobs.c.id.endswith(lowered, autoescape=True)
         )
         with self._database.read() as connection:
             rows = connection.execute(sa.select(*_COLUMNS).where(wanted).limit(3)).all()
