@@ -72,6 +72,23 @@ class Database:
         with _ledger_errors(), self._writer.begin() as connection:
             yield connection
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[tuple[sa.Connection, str]]:
+        """PostgreSQL: a transaction that sees one moment, and the name under which pg_dump can see the same one."""
+        engine = self.engine.execution_options(isolation_level="REPEATABLE READ")
+        with _ledger_errors(), engine.begin() as connection:
+            connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+            yield connection, connection.execute(sa.text("SELECT pg_export_snapshot()")).scalar_one()
+
+    def conninfo(self) -> tuple[str, str]:
+        """PostgreSQL: the connection string that libpq's programs take, and the password, which must stay out of it."""
+        from psycopg.conninfo import make_conninfo  # noqa: PLC0415  # only where PostgreSQL is used
+
+        _, given = self.engine.dialect.create_connect_args(self.url)
+        return make_conninfo(**{name: value for name, value in given.items() if name != "password"}), str(
+            self.url.password or ""
+        )
+
     def insert_ignoring(self, table: sa.Table) -> Any:
         """`INSERT ... ON CONFLICT DO NOTHING` in this database's dialect."""
         if self.is_sqlite:
