@@ -32,7 +32,9 @@ def backup(
     settings = settings_of(context)
     with ledger_of(context) as ledger:
         made = take(settings, ledger, file)
-    print(f"{file}: the ledger ({made.kind}, schema {made.schema_revision}) and {made.blobs} blobs, {iso(made.made_at)}")
+    print(
+        f"{file}: the ledger ({made.kind}, schema {made.schema_revision}) and {made.blobs} blobs, {iso(made.made_at)}"
+    )
     if made.without:
         raise Permanent(f"{len(made.without)} blobs are missing or damaged: {', '.join(made.without[:20])}")
 
@@ -72,7 +74,8 @@ def take(settings: Settings, ledger: Ledger, file: Path) -> bundle.Manifest:
 
 
 def put_back(settings: Settings, file: Path, *, force: bool) -> bundle.Manifest:
-    """Restore `file`. Raises Permanent, and has changed nothing, when the file or the place is not fit for it."""
+    """Restore `file`. Raises Permanent, and has not touched the ledger, when file or place are not fit for it."""
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     made = bundle.check(file)
     if made.schema_revision > HEAD:
         raise Permanent(f"{file} has schema {made.schema_revision}, this version knows {HEAD}; restore it with a newer")

@@ -114,11 +114,11 @@ def check(path: Path) -> Manifest:
     """Read the whole file and compare every checksum. Raises Permanent that names what is wrong."""
     sums: dict[str, str] = {}
     blobs, text = 0, b""
-    for name, file, size in _members(path):
+    for name, file in _members(path):
         if name == MANIFEST:
             text = file.read(_MANIFEST_LIMIT)
             continue
-        digest = _digest(file, size, path, name)
+        digest = _digest(file, path, name)
         if blob := _BLOB.fullmatch(name):
             blobs += 1
             if digest != blob[1]:
@@ -139,22 +139,20 @@ def check(path: Path) -> Manifest:
 def unpack(path: Path, ledger: Path, blobs: Blobs) -> bytes | None:
     """Write the ledger to a file and every blob to the store; the secret. Raises Permanent or Unavailable."""
     secret = None
-    for name, file, size in _members(path):
+    for name, file in _members(path):
         if name == LEDGER:
             with ledger.open("wb") as target:
                 while piece := file.read(_PIECE):
                     target.write(piece)
         elif name == SECRET:
             secret = file.read()
-        elif name != MANIFEST:
-            data = file.read()
-            if len(data) != size or f"blobs/{blobs.put(data)}" != name:
-                raise Permanent(f"{path} has changed while it was read: {name}")
+        elif name != MANIFEST and f"blobs/{blobs.put(file.read())}" != name:
+            raise Permanent(f"{path} has changed while it was read: {name}")
     return secret
 
 
-def _members(path: Path) -> Iterator[tuple[str, IO[bytes], int]]:
-    """Name, bytes and size of each; names are ours or the file is refused, so that none can lead elsewhere."""
+def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Name and bytes of each; names are ours or the file is refused, so that none can lead elsewhere."""
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
@@ -162,20 +160,20 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes], int]]:
                 file = tar.extractfile(member) if known and member.isreg() else None
                 if file is None:
                     raise Permanent(f"{path} is no backup of Postroom: it holds {member.name!r}")
-                yield member.name, file, member.size
+                yield member.name, file
     except tarfile.TarError as error:
         raise Permanent(f"{path} is no whole backup: {error}") from None
     except OSError as error:
         raise Permanent(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def _digest(file: IO[bytes], size: int, path: Path, name: str) -> str:
-    digest, left = hashlib.sha256(), size
-    while piece := file.read(_PIECE):
-        digest.update(piece)
-        left -= len(piece)
-    if left:
-        raise Permanent(f"{path} is no whole backup: it ends within {name}")
+def _digest(file: IO[bytes], path: Path, name: str) -> str:
+    digest = hashlib.sha256()
+    try:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    except tarfile.ReadError:
+        raise Permanent(f"{path} is no whole backup: it ends within {name}") from None
     return digest.hexdigest()
 
 

@@ -85,9 +85,8 @@ class Database:
         from psycopg.conninfo import make_conninfo  # noqa: PLC0415  # only where PostgreSQL is used
 
         _, given = self.engine.dialect.create_connect_args(self.url)
-        return make_conninfo(**{name: value for name, value in given.items() if name != "password"}), str(
-            self.url.password or ""
-        )
+        parameters = {name: value for name, value in given.items() if name not in {"password", "context"}}
+        return make_conninfo(**parameters), str(self.url.password or "")
 
     def insert_ignoring(self, table: sa.Table) -> Any:
         """`INSERT ... ON CONFLICT DO NOTHING` in this database's dialect."""
@@ -184,6 +183,7 @@ def _ledger_errors() -> Iterator[None]:
     except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
         state = _state_of(error)
         passing = isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError))
-        if state.startswith(_TOO_BIG) or not (passing or state in _ELSEWHERE):
+        damaged = type(error) is sa.exc.DatabaseError  # SQLite: malformed, or no database at all
+        if state.startswith(_TOO_BIG) or not (passing or damaged or state in _ELSEWHERE):
             raise
         raise Unavailable("ledger", f"the ledger does not answer: {getattr(error, 'orig', None) or error}") from error
