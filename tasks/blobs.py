@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.errors import Permanent, Unavailable
+from tasks.files import sync_folder
 
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT}
 """What the system says when it has too little of something now, or a network file system is away: waiting helps."""
@@ -39,7 +40,8 @@ class Blobs:
             target.parent.mkdir(parents=True, exist_ok=True)
             if not self._kept(target, data):
                 self._write(target, data)
-            _sync(target.parent, self.root, *([self.root.parent] if new else []))
+            for folder in (target.parent, self.root, *([self.root.parent] if new else [])):
+                sync_folder(folder)
         except OSError as error:
             raise Unavailable("ledger", f"cannot store {len(data)} bytes in {self.root}: {error.strerror}") from error
         return digest
@@ -140,13 +142,3 @@ class Blobs:
         with (self.root / f".{name}").open("a") as handle:
             fcntl.flock(handle, how)
             yield
-
-
-def _sync(*folders: Path) -> None:
-    """Make the names in these folders durable (fsync(2))."""
-    for folder in folders:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

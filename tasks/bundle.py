@@ -5,13 +5,10 @@ The manifest comes last, so that a file that was cut off has none and is not tak
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
-import os
 import re
 import tarfile
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Literal
@@ -21,6 +18,7 @@ from pydantic import ValidationError
 from tasks.blobs import Blobs
 from tasks.clock import now_ms
 from tasks.errors import Permanent
+from tasks.files import replacing
 from tasks.models import Noun
 
 FORMAT = 1
@@ -45,27 +43,6 @@ class Manifest(Noun):
     """Blobs that the ledger refers to and that were missing or damaged."""
 
 
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file (0600) that gets its name when the block ends well. Raises Permanent when it cannot be written."""
-    temporary = ""
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.part-", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-    except OSError as error:
-        raise Permanent(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-
-
 def write(
     path: Path,
     *,
@@ -80,7 +57,7 @@ def write(
     """Write the backup; damaged blobs are named in its manifest instead. Raises Permanent or Unavailable."""
     sums: dict[str, str] = {}
     number, without = 0, []
-    with _replacing(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
+    with replacing(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
         with ledger.open("rb") as source:
             sums[LEDGER] = hashlib.file_digest(source, "sha256").hexdigest()
             source.seek(0)

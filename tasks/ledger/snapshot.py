@@ -16,6 +16,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from tasks.errors import Permanent, Unavailable
+from tasks.files import sync_folder
 from tasks.ledger.engine import Database
 from tasks.ledger.schema import jobs
 
@@ -78,9 +79,7 @@ def _load_sqlite(database: Database, source: Path) -> None:
     with fresh.open("rb") as file:
         os.fsync(file.fileno())
     fresh.replace(place)
-    descriptor = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+    sync_folder(place.parent)
 
 
 def _leave_wal(place: Path) -> None:
