@@ -59,3 +59,17 @@ class RescueSettings(Section):
     tick: float = Field(1, gt=0, description="Seconds between looks.")
     lost_after: float = Field(30, gt=0, description="Seconds until an enqueued job that nobody started counts as lost.")
     max_queued: int = Field(1000, ge=1, description="Jobs put back to the queue at most ahead of the workers.")
+
+
+class RetentionSettings(Section):
+    """How long ended jobs are kept, with all that is known of them. Open jobs and those in review always are."""
+
+    done: float = Field(0, ge=0, description="Days after its end that a done job is removed; 0: never.")
+    failed: float = Field(0, ge=0, description="Days after its end that a failed job is removed; 0: never.")
+    cancelled: float = Field(0, ge=0, description="Days after its end that a cancelled job is removed; 0: never.")
+    every: float = Field(3600, gt=0, description="Seconds between the looks that `postroom rescue` takes.")
+
+    def days(self) -> dict[str, float]:
+        """Days by state, of the states that are removed at all."""
+        given = {"done": self.done, "failed": self.failed, "cancelled": self.cancelled}
+        return {state: days for state, days in given.items() if days}

@@ -20,7 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from config.engine import ModelSettings, RescueSettings, WorkerSettings
+from config.engine import ModelSettings, RescueSettings, RetentionSettings, WorkerSettings
 from config.errors import ConfigError, Problem, problems_of
 from config.inbound import FolderListener, ImapAccount, SmtpListener, WebhookSource, WebListener
 from config.outbound import SmtpOut, WebhookEndpoint
@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     worker: WorkerSettings = WorkerSettings()
     rescue: RescueSettings = RescueSettings()
+    retention: RetentionSettings = RetentionSettings()
 
     @classmethod
     def settings_customise_sources(

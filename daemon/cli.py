@@ -11,12 +11,12 @@ import typer
 
 from config.errors import ConfigError
 from config.routes import load_routes
-from daemon import deliveries, hooks, show, tokens
+from daemon import backup, deadletters, deliveries, hooks, retention, show, tokens
 from daemon.console import AsJson, JobArgument, config_of, console, ledger_of, print_json, settings_of
 from tasks.errors import Permanent, PostroomError
 from tasks.ledger import Ledger
 from tasks.mailhead import sender_of
-from tasks.models import Envelope, Job, Kind, Stage, State, first_stage
+from tasks.models import Envelope, Job, Kind, Stage, State
 from tasks.story import story, summary
 
 BAD_CONFIG = 2
@@ -33,6 +33,9 @@ cli = typer.Typer(
 cli.add_typer(tokens.commands, rich_help_panel="Actions")
 cli.add_typer(deliveries.commands)
 cli.add_typer(hooks.commands, rich_help_panel="Questions")
+cli.add_typer(deadletters.commands)
+cli.add_typer(backup.commands)
+cli.add_typer(retention.commands)
 
 
 @cli.callback()
@@ -189,32 +192,6 @@ def show_job(context: typer.Context, job: JobArgument, as_json: AsJson = False) 
             print_json(told)
         else:
             show.story(console(), told)
-
-
-@cli.command(rich_help_panel="Actions")
-def retry(
-    context: typer.Context,
-    job: JobArgument,
-    stage: Annotated[
-        Stage | None, typer.Option("--from", help="Run again from here.  [default: where it stopped]")
-    ] = None,
-    resend: Annotated[
-        bool, typer.Option("--resend", help="Send again what was sent already, under the same key.")
-    ] = False,
-) -> None:
-    """Run a job again with today's routes. What was sent is not sent again unless you say --resend."""
-    with ledger_of(context) as ledger:
-        found = ledger.jobs.find(job)
-        begin = stage or found.stage or Stage.DELIVER
-        if begin is Stage.FETCH and first_stage(found.kind) is not Stage.FETCH:
-            raise Permanent(
-                f"{found.id} is a {found.kind.value}: only events have files to fetch; write --from extract"
-            )
-        _moved(
-            ledger.jobs.retry(found.id, begin, why="an admin asked for it"), found, "a worker holds it; try again later"
-        )
-        ledger.deliveries.reopen(found.id, resend=resend)
-        print(f"{found.id} runs again from {begin.value}")
 
 
 @cli.command(rich_help_panel="Actions")

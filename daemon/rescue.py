@@ -9,12 +9,14 @@ from collections.abc import Callable
 from celery import Celery
 
 from config.settings import Settings
+from daemon.retention import SlowTick
 from tasks import log
 from tasks.app import BROKER_ERRORS, make_app, publish, queued
 from tasks.clock import now_ms
 from tasks.errors import Unavailable
 from tasks.heart import is_gone
-from tasks.ledger import Held, Ledger, Open
+from tasks.ledger import Held, Ledger
+from tasks.models import Stage
 
 FRESH_MS = 1500  # a job this young is still with the one who accepted it
 BATCH = 500
@@ -66,37 +68,44 @@ class Rescue:
         room = self._settings.rescue.max_queued - sum(depth.values())
         if room <= 0:
             return 0
-        backlog = self._ledger.backlog
+        backlog, now = self._ledger.backlog, now_ms()
         found = backlog.not_enqueued(min(room, BATCH), older_than_ms=FRESH_MS)
         patience = int(self._settings.rescue.lost_after * 1000)
         if not any(depth.values()):
-            found += backlog.lost(min(room, BATCH), enqueued_before=now_ms() - patience)
-        found += backlog.lost(min(room, BATCH), enqueued_before=now_ms() - patience * STALE_FACTOR)
-        return self._put_back(found)
+            found += backlog.lost(min(room, BATCH), enqueued_before=now - patience)
+        found += backlog.lost(min(room, BATCH), enqueued_before=now - patience * STALE_FACTOR)
+        return self._put_back({job.job_id: job.stage for job in found}, now - patience)
 
-    def _put_back(self, found: list[Open]) -> int:
-        unique = {job.job_id: job for job in found}
-        done: list[str] = []
+    def _put_back(self, found: dict[str, Stage], late: int) -> int:
+        """Publish those that no other rescue has just taken.
+
+        They are marked first: a mark too many is a job found late, a mark too few is one published by each rescue.
+        """
+        taken = self._ledger.backlog.take(list(found), enqueued_before=late)
+        done = 0
         try:
-            for job in unique.values():
-                publish(self._app, job.job_id, job.stage)
-                done.append(job.job_id)
+            for job_id in taken:
+                publish(self._app, job_id, found[job_id])
+                done += 1
         finally:
-            self._ledger.backlog.mark_enqueued(done)
+            if done < len(taken):
+                self._ledger.backlog.give_back(taken[done:])
         if done:
-            log.enqueued(len(done), "due, new or lost")
-        return len(done)
+            log.enqueued(done, "due, new or lost")
+        return done
 
 
 def run(settings: Settings, stop: threading.Event, ready: Callable[[str], None]) -> None:
     """Tick until `stop` is set."""
     ledger = Ledger.open(settings.ledger)
     rescue = Rescue(settings, ledger, make_app(settings))
+    slow = SlowTick(settings, ledger)
     ready(f"rescue every {settings.rescue.tick:g} s")
     while not stop.wait(settings.rescue.tick):
         try:
             while rescue.tick() >= BATCH and not stop.is_set():
                 pass
+            slow.step()
         except Unavailable as error:
             log.rescue_waits(error.reason)
     ledger.close()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic import Field as Attribute
+
+from tasks.texts import indexable
 
 
 class Noun(BaseModel):
@@ -73,8 +76,11 @@ class Envelope(Noun):
     source: str
     """Configured name of the way in: `smtp`, `imap:support`, `webhook:shop`, `folder:inbox`, `api`, `cli`."""
     kind: Kind
-    key: str
-    """The sender's own name for this message (Message-ID and body hash, webhook-id, ...); unique within `source`."""
+    key: Annotated[str, AfterValidator(indexable)]
+    """The sender's own name for this message (Message-ID and body hash, webhook-id, ...); unique within `source`.
+
+    One of more than 1,024 bytes is kept as its start and its SHA-256.
+    """
     key_days: int = 0
     """Days after which the same key names another message; 0: never, while the job is in the ledger."""
     sender: str = ""

@@ -1,8 +1,13 @@
-"""What many tests use: a ledger of their own, an envelope, and settings that point nowhere else."""
+"""What many tests use: a ledger of their own, an envelope, and settings that point nowhere else.
+
+Every test that takes the fixture `ledger` (by itself or by another fixture) runs twice: on SQLite and on PostgreSQL,
+unless it is marked `sqlite_only`.
+"""
 
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +19,7 @@ from tasks.blobs import Blobs
 from tasks.intake import Intake
 from tasks.ledger import Ledger
 from tasks.models import Envelope, Kind
+from tests.integration import postgres
 
 os.environ.setdefault("OMP_THREAD_LIMIT", "1")
 hypothesis.settings.register_profile(
@@ -24,17 +30,45 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("shared")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Twice for what works on a ledger; a test may choose by parametrising `ledger_url` itself."""
+    chosen = any("ledger_url" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    once = metafunc.definition.get_closest_marker("sqlite_only")
+    if "ledger" in metafunc.fixturenames and not chosen and not once:
+        metafunc.parametrize("ledger_url", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Postgres]:
+    """One private PostgreSQL for all tests of this process."""
+    with postgres.running() as server:
+        yield server
+
+
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def ledger_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where this test's ledger lies: empty for SQLite in the state folder, or a PostgreSQL database of its own."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield ""
+        return
+    server: postgres.Postgres = request.getfixturevalue("postgres_server")
+    name = f"test_{secrets.token_hex(6)}"
+    yield server.migrated(name)
+    server.drop(name)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ledger_url: str) -> Settings:
     """Defaults in a folder of the test's own, whatever the environment says."""
     for name in [name for name in os.environ if name.startswith("POSTROOM_") and not name.startswith("POSTROOM_TEST_")]:
         monkeypatch.delenv(name)
-    return Settings(state_dir=tmp_path / "state")
+    monkeypatch.setenv("POSTROOM_TEST_LEDGER_URL", ledger_url)  # for the processes that a test starts
+    return Settings(state_dir=tmp_path / "state", ledger_url=ledger_url)
 
 
 @pytest.fixture
 def ledger(settings: Settings) -> Iterator[Ledger]:
-    """An empty ledger on SQLite."""
+    """An empty ledger, on SQLite and on PostgreSQL."""
     opened = Ledger.open(settings.ledger)
     yield opened
     opened.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tasks.ledger.archive import Archive, Rule
 from tasks.ledger.arrivals import Arrival, Arrivals
 from tasks.ledger.backlog import Backlog
 from tasks.ledger.deliveries import Deliveries
@@ -12,6 +13,7 @@ from tasks.ledger.rows import DeliveryState, Event
 from tasks.ledger.tokens import Scope, Token, Tokens
 
 __all__ = [
+    "Archive",
     "Arrival",
     "Arrivals",
     "DeliveryState",
@@ -20,6 +22,7 @@ __all__ = [
     "Lease",
     "Ledger",
     "Open",
+    "Rule",
     "Scope",
     "Token",
     "Tokens",
@@ -27,7 +30,7 @@ __all__ = [
 
 
 class Ledger:
-    """One database, seen from each side: `jobs`, `leases`, `deliveries`, `backlog`, `tokens`."""
+    """One database, seen from each side: `jobs`, `leases`, `deliveries`, `backlog`, `tokens`, `archive`."""
 
     def __init__(self, url: str) -> None:
         self.database = Database(url)
@@ -36,6 +39,7 @@ class Ledger:
         self.deliveries = Deliveries(self.database)
         self.backlog = Backlog(self.database)
         self.tokens = Tokens(self.database)
+        self.archive = Archive(self.database)
 
     @classmethod
     def open(cls, url: str) -> Ledger:

@@ -18,7 +18,7 @@ from tasks.clock import now_ms
 from tasks.errors import Unavailable
 from tasks.ids import new_job_id
 from tasks.ledger.bulk import BulkInsert
-from tasks.ledger.engine import Database
+from tasks.ledger.engine import Database, retried
 from tasks.ledger.schema import events, jobs
 from tasks.models import Envelope, Receipt, State, first_stage
 
@@ -123,7 +123,7 @@ class Arrivals:
     def _settle(self, batch: list[Arrival]) -> None:
         outcomes: Sequence[Receipt | Unavailable]
         try:
-            outcomes = self._commit(batch)
+            outcomes = retried(lambda: self._commit(batch))
         except Exception as error:  # whatever it is, each caller has to hear of it and the thread must live
             cause = error if isinstance(error, Unavailable) else Unavailable("ledger", f"cannot commit: {error}")
             outcomes = [cause] * len(batch)

@@ -31,14 +31,38 @@ class Backlog:
         """Jobs that were published before `enqueued_before` (milliseconds) and that no worker has taken."""
         return self._opens(self._open(now_ms()).where(jobs.c.enqueued_at < enqueued_before).limit(limit))
 
+    def take(self, job_ids: Sequence[str], *, enqueued_before: int) -> list[str]:
+        """Mark these as published, and tell which are ours to publish, in order of arrival.
+
+        Not those that another rescue, the nudger or a worker has taken since `enqueued_before` (milliseconds), or is
+        taking at this very moment.
+        """
+        if not job_ids:
+            return []
+        ours = (
+            sa.select(jobs.c.id)
+            .where(jobs.c.id.in_(job_ids), jobs.c.stage.is_not(None), jobs.c.lease_owner == "")
+            .where(sa.or_(jobs.c.enqueued_at.is_(None), jobs.c.enqueued_at < enqueued_before))
+            .order_by(jobs.c.id)
+            .with_for_update(skip_locked=True)  # PostgreSQL; SQLite has one writer at a time
+        )
+        with self._database.write() as connection:
+            taken = sorted(connection.execute(ours).scalars())
+            self._mark(connection, taken, now_ms())
+        return taken
+
+    def give_back(self, job_ids: Sequence[str]) -> None:
+        """The broker did not take these after all: they are published at the next look."""
+        with self._database.write() as connection:
+            self._mark(connection, sorted(job_ids), None)
+
     def mark_enqueued(self, job_ids: Sequence[str]) -> None:
         """Remember that these were published."""
         if not job_ids:
             return
         with self._database.write() as connection:
-            connection.execute(
-                sa.update(jobs).where(jobs.c.id.in_(job_ids), jobs.c.stage.is_not(None)).values(enqueued_at=now_ms())
-            )
+            here = sa.select(jobs.c.id).where(jobs.c.id.in_(job_ids)).order_by(jobs.c.id)
+            self._mark(connection, connection.execute(here.with_for_update(skip_locked=True)).scalars().all(), now_ms())
 
     def waiting(self) -> tuple[int, int | None]:
         """How many jobs are open and when the oldest came (milliseconds)."""
@@ -46,6 +70,13 @@ class Backlog:
         with self._database.read() as connection:
             number, oldest = connection.execute(query.where(jobs.c.state.not_in(_RESTING))).one()
         return number, oldest
+
+    @staticmethod
+    def _mark(connection: sa.Connection, job_ids: Sequence[str], at: int | None) -> None:
+        if job_ids:
+            connection.execute(
+                sa.update(jobs).where(jobs.c.id.in_(job_ids), jobs.c.stage.is_not(None)).values(enqueued_at=at)
+            )
 
     @staticmethod
     def _open(now: int) -> sa.Select[tuple[str, str]]:

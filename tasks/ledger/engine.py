@@ -5,18 +5,37 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from tasks.errors import Permanent, Unavailable
+from tasks.texts import dump_json
 
+_T = TypeVar("_T")
 MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 HEAD = "0003"
 """The newest revision in MIGRATIONS; a constant, so that a program that only looks need not load Alembic."""
 BUSY_MS = 15_000
+"""How long a write waits for another one."""
+POSTGRESQL = {
+    "application_name": "postroom",
+    "connect_timeout": "5",
+    # a server that vanished without a word is noticed in half a minute, not after the kernel's quarter of an hour
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "4",
+    "tcp_user_timeout": "30000",
+    # a process frozen in the middle of a transaction does not hold its locks for ever
+    "options": f"-c lock_timeout={BUSY_MS} -c idle_in_transaction_session_timeout=60000",
+}
+"""libpq's connection parameters; those in the URL go before."""
+TRIES = 4
+_AGAIN = {"40001", "40P01"}  # serialization_failure, deadlock_detected: the same transaction may well succeed now
+_TOO_BIG = "54"  # program_limit_exceeded and its class: waiting does not make it smaller
+_ELSEWHERE = {"25006"}  # read_only_sql_transaction: connected to a standby, or to a primary that became one
 
 
 class Database:
@@ -27,7 +46,15 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite and self.url.database:
             _make_folder(Path(self.url.database).parent)
-        self.engine = sa.create_engine(self.url, pool_size=16, max_overflow=16, pool_pre_ping=not self.is_sqlite)
+        given = {} if self.is_sqlite else {name: POSTGRESQL[name] for name in POSTGRESQL.keys() - self.url.query.keys()}
+        self.engine = sa.create_engine(
+            self.url,
+            pool_size=16,
+            max_overflow=16,
+            pool_pre_ping=not self.is_sqlite,
+            json_serializer=dump_json,
+            connect_args=given,
+        )
         self._writer = self.engine.execution_options(postroom_begin="BEGIN IMMEDIATE")
         if self.is_sqlite:
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
@@ -44,6 +71,22 @@ class Database:
         """A transaction that writes: on SQLite it takes the write lock at once. Raises Unavailable."""
         with _ledger_errors(), self._writer.begin() as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[tuple[sa.Connection, str]]:
+        """PostgreSQL: a transaction that sees one moment, and the name under which pg_dump can see the same one."""
+        engine = self.engine.execution_options(isolation_level="REPEATABLE READ")
+        with _ledger_errors(), engine.begin() as connection:
+            connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+            yield connection, connection.execute(sa.text("SELECT pg_export_snapshot()")).scalar_one()
+
+    def conninfo(self) -> tuple[str, str]:
+        """PostgreSQL: the connection string that libpq's programs take, and the password, which must stay out of it."""
+        from psycopg.conninfo import make_conninfo  # noqa: PLC0415  # only where PostgreSQL is used
+
+        _, given = self.engine.dialect.create_connect_args(self.url)
+        parameters = {name: value for name, value in given.items() if name not in {"password", "context"}}
+        return make_conninfo(**parameters), str(self.url.password or "")
 
     def insert_ignoring(self, table: sa.Table) -> Any:
         """`INSERT ... ON CONFLICT DO NOTHING` in this database's dialect."""
@@ -117,9 +160,30 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql(str(connection.get_execution_options().get("postroom_begin", "BEGIN")))
 
 
+def retried(work: Callable[[], _T]) -> _T:
+    """The result of `work`, a whole transaction, run again when another one crossed it. Raises what it raises."""
+    for left in range(TRIES - 1, -1, -1):
+        try:
+            return work()
+        except Unavailable as error:
+            if not left or _state_of(error.__cause__) not in _AGAIN:
+                raise
+    raise AssertionError
+
+
+def _state_of(error: BaseException | None) -> str:
+    """PostgreSQL's five characters for what went wrong; empty when there are none."""
+    return str(getattr(getattr(error, "orig", None), "sqlstate", None) or "")
+
+
 @contextlib.contextmanager
 def _ledger_errors() -> Iterator[None]:
     try:
         yield
-    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+    except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+        state = _state_of(error)
+        passing = isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError))
+        damaged = type(error) is sa.exc.DatabaseError  # SQLite: malformed, or no database at all
+        if state.startswith(_TOO_BIG) or not (passing or damaged or state in _ELSEWHERE):
+            raise
         raise Unavailable("ledger", f"the ledger does not answer: {getattr(error, 'orig', None) or error}") from error

@@ -43,9 +43,11 @@ class Jobs:
         text = text.strip()
         if is_id(text.lower()) and (job := self.get(text.lower())):
             return job
-        lowered = text.lower().replace("%", "").replace("_", "")
+        lowered = text.lower()
         wanted = (
-            jobs.c.message_id.in_([text, f"<{text}>"]) | jobs.c.id.like(f"{lowered}%") | jobs.c.id.like(f"%{lowered}")
+            jobs.c.message_id.in_([text, f"<{text}>"])
+            | jobs.c.id.startswith(lowered, autoescape=True)
+            | jobs.c.id.endswith(lowered, autoescape=True)
         )
         with self._database.read() as connection:
             rows = connection.execute(sa.select(*_COLUMNS).where(wanted).limit(3)).all()
@@ -62,10 +64,15 @@ class Jobs:
         source: str = "",
         label: str = "",
         search: str = "",
+        reason: str = "",
+        since: int = 0,
         before: str = "",
         limit: int = 50,
     ) -> list[Job]:
-        """Jobs, newest first. `before` is the id of the last one seen; `search`: in subject, sender, Message-ID."""
+        """Jobs, newest first. `before` is the id of the last one seen; `search`: in subject, sender, Message-ID;
+
+        `reason`: text in why it rests; `since`: received then or later (milliseconds).
+        """
         query = sa.select(*_COLUMNS).order_by(jobs.c.received_at.desc(), jobs.c.id.desc()).limit(limit)
         if states:
             query = query.where(jobs.c.state.in_([state.value for state in states]))
@@ -73,6 +80,10 @@ class Jobs:
             query = query.where(jobs.c.source == source)
         if label:
             query = query.where(jobs.c.label == label)
+        if since:
+            query = query.where(jobs.c.received_at >= since)
+        if reason:
+            query = query.where(jobs.c.reason.icontains(reason, autoescape=True))
         if search:
             query = query.where(
                 sa.or_(

@@ -81,7 +81,7 @@ class Leases:
         """Renew leases, with the progress of each stage. Returns those that are lost."""
         lost = []
         with self._database.write() as connection:
-            for lease, progress in held:
+            for lease, progress in sorted(held, key=lambda one: one[0].job_id):  # one order for all: no deadlock
                 values: dict[str, Any] = {"lease_beat": jobs.c.lease_beat + 1}
                 if progress:
                     values["progress"] = dict(progress)

@@ -12,12 +12,12 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    String,
     Table,
-    Text,
     UniqueConstraint,
     text,
 )
+
+from tasks.ledger.types import Indexed, Name, Text
 
 metadata = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
@@ -27,7 +27,7 @@ _row_id = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts by itsel
 jobs = Table(
     "jobs",
     metadata,
-    Column("id", String(26), primary_key=True),
+    Column("id", Name(26), primary_key=True),
     Column("source", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("key", Text, nullable=False),
@@ -38,12 +38,12 @@ jobs = Table(
     Column("sender", Text, nullable=False, default=""),
     Column("recipients", JSON, nullable=False),
     Column("subject", Text, nullable=False, default=""),
-    Column("message_id", Text, nullable=False, default=""),
-    Column("thread", Text, nullable=False, default="", server_default=""),
+    Column("message_id", Indexed, nullable=False, default=""),
+    Column("thread", Indexed, nullable=False, default="", server_default=""),
     Column("content_type", Text, nullable=False),
     Column("name", Text, nullable=False, default=""),
     Column("headers", JSON, nullable=False),
-    Column("raw_sha256", String(64), nullable=False),
+    Column("raw_sha256", Name(64), nullable=False),
     Column("raw_size", BigInteger, nullable=False),
     Column("raw", LargeBinary),  # null: in the blob store
     Column("label", Text),
@@ -89,7 +89,7 @@ documents = Table(
     Column("name", Text, nullable=False),
     Column("content_type", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
-    Column("sha256", String(64), nullable=False),
+    Column("sha256", Name(64), nullable=False),
     Column("status", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("text", Text, nullable=False),
@@ -161,10 +161,10 @@ events = Table(
 tokens = Table(
     "tokens",
     metadata,
-    Column("id", String(10), primary_key=True),
+    Column("id", Name(10), primary_key=True),
     Column("name", Text, nullable=False),
     Column("scopes", JSON, nullable=False),
-    Column("sha256", String(64), nullable=False),
+    Column("sha256", Name(64), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("last_used_at", BigInteger),
     Column("revoked_at", BigInteger),

@@ -51,7 +51,8 @@ class House:
 @contextlib.contextmanager
 def running(settings: Settings, **web: Any) -> Iterator[House]:
     """The web application under uvicorn, with these options in [web]."""
-    configured = Settings.model_validate({"state_dir": settings.state_dir, "web": {"max_body": 400_000, **web}})
+    given = {"state_dir": settings.state_dir, "ledger_url": settings.ledger_url}
+    configured = Settings.model_validate({**given, "web": {"max_body": 400_000, **web}})
     intake, stop = Intake.open(configured), threading.Event()
     app = make_app(configured, intake, stop=stop)
     with (

@@ -16,6 +16,7 @@ from tasks.ledger import Ledger
 from tasks.models import Stage, State
 from tests.conftest import envelope
 
+pytestmark = pytest.mark.sqlite_only
 COMMANDS = (
     "up",
     "check",
@@ -23,6 +24,10 @@ COMMANDS = (
     "jobs",
     "show",
     "retry",
+    "export",
+    "backup",
+    "restore",
+    "retention",
     "approve",
     "cancel",
     "submit",
@@ -47,7 +52,8 @@ Ended = subprocess.CompletedProcess[str]
 def postroom(*arguments: str, state: Path, config: Path | None = None, **variables: str) -> Ended:
     """Run `postroom` in a process of its own."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("POSTROOM_", "OLLAMA_"))}
-    environment |= {"POSTROOM_STATE_DIR": str(state), "COLUMNS": "200", **variables}
+    environment |= {"POSTROOM_STATE_DIR": str(state), "COLUMNS": "200"}
+    environment |= {"POSTROOM_LEDGER_URL": os.environ.get("POSTROOM_TEST_LEDGER_URL", ""), **variables}
     chosen = ["--config", str(config)] if config else []
     command = [sys.executable, "-m", "daemon.cli", *chosen, *arguments]
     return subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=60, check=False)

@@ -30,6 +30,7 @@ from tests.conftest import envelope
 from tests.integration.test_cli import REPO, postroom
 from tests.integration.webhook_parts import Sink, replies, sink
 
+pytestmark = pytest.mark.sqlite_only
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 PRIVATE = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from config.routes import DeliverSpec, Label, ReplySpec, Route
 from config.settings import Settings
@@ -17,6 +18,7 @@ from tasks.clock import now_ms
 from tasks.errors import NeedsReview, Permanent, Transient, Unavailable
 from tasks.intake import Intake
 from tasks.ledger import Ledger
+from tasks.ledger.schema import deliveries, jobs
 from tasks.model import FreeText
 from tasks.models import Classification, Delivery, Field, Job, Kind, Outcome, Stage, State
 from tasks.workshop import Workshop
@@ -95,8 +97,8 @@ def trip(shop: Workshop, job_id: str) -> Job:
 
 def make_due(shop: Workshop, job_id: str) -> None:
     with shop.ledger.database.write() as connection:
-        connection.exec_driver_sql("UPDATE jobs SET due_at = 1 WHERE id = ? AND state = 'waiting'", (job_id,))
-        connection.exec_driver_sql("UPDATE deliveries SET due_at = 1 WHERE job_id = ?", (job_id,))
+        connection.execute(sa.update(jobs).where(jobs.c.id == job_id, jobs.c.state == "waiting").values(due_at=1))
+        connection.execute(sa.update(deliveries).where(deliveries.c.job_id == job_id).values(due_at=1))
 
 
 def test_a_mail_goes_all_the_way(shop: Workshop, intake: Intake, sent: list[Delivery]) -> None:

@@ -1,0 +1,59 @@
+"""Jobs that ended long ago: what may go, removing it, and which blobs are still referred to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from tasks.ledger.engine import Database
+from tasks.ledger.schema import jobs
+from tasks.models import State
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Jobs in `state` that ended before `before`, or before `keyed_before` when their key may still be asked for."""
+
+    state: State
+    before: int
+    keyed_before: int
+
+
+class Archive:
+    """The jobs that are over."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def count(self, rule: Rule) -> int:
+        """How many jobs a rule would remove now."""
+        with self._database.read() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(jobs).where(_fits(rule))).scalar_one())
+
+    def remove(self, rule: Rule, limit: int) -> int:
+        """Remove the oldest jobs that fit, with their texts, values, deliveries, attempts and events; how many."""
+        oldest = sa.select(jobs.c.id).where(_fits(rule)).order_by(jobs.c.received_at).limit(limit)
+        with self._database.write() as connection:
+            ids = connection.execute(oldest.with_for_update(skip_locked=True)).scalars().all()
+            if ids:
+                connection.execute(sa.delete(jobs).where(jobs.c.id.in_(ids)))
+        return len(ids)
+
+    def referred_to(self, digests: Sequence[str]) -> set[str]:
+        """Those of the blobs that some job still needs."""
+        query = sa.select(jobs.c.raw_sha256).where(jobs.c.raw_sha256.in_(digests), jobs.c.raw.is_(None)).distinct()
+        with self._database.read() as connection:
+            return set(connection.execute(query).scalars())
+
+
+def _fits(rule: Rule) -> sa.ColumnElement[bool]:
+    keyed = jobs.c.source.startswith("webhook:") | jobs.c.source.startswith("api")
+    return sa.and_(
+        jobs.c.state == rule.state.value,
+        jobs.c.received_at < rule.before,  # what ended before came before: the index on (state, received_at) helps
+        jobs.c.updated_at < rule.before,
+        jobs.c.lease_owner == "",
+        sa.or_(sa.not_(keyed), jobs.c.updated_at < rule.keyed_before),
+    )

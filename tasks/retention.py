@@ -1,0 +1,75 @@
+"""What may be forgotten: ended jobs by state and age, and blobs that no job refers to any more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from config.engine import RetentionSettings
+from tasks.blobs import Blobs
+from tasks.clock import now_ms
+from tasks.ledger import Ledger, Rule
+from tasks.models import State
+
+DAY_MS = 86_400_000
+KEY_DAYS = 30
+"""Jobs of webhooks and of the API stay at least this long: until then a sender may ask again with the same key."""
+GRACE_SECONDS = 86_400
+"""A blob this young is never removed: its accept may not have written its row yet."""
+BATCH = 500
+FOLDERS = 256
+
+
+@dataclass(frozen=True)
+class Removed:
+    """One step: so many jobs of a state, or so many blobs."""
+
+    state: str = ""
+    jobs: int = 0
+    blobs: int = 0
+    bytes: int = 0
+
+
+def rules(settings: RetentionSettings) -> list[Rule]:
+    """What the settings mean at this moment."""
+    now = now_ms()
+    return [
+        Rule(
+            state=State(state),
+            before=now - int(days * DAY_MS),
+            keyed_before=now - int(max(days, KEY_DAYS) * DAY_MS),
+        )
+        for state, days in settings.days().items()
+    ]
+
+
+def preview(ledger: Ledger, blobs: Blobs, settings: RetentionSettings) -> list[Removed]:
+    """What `sweep` would remove now. Blobs of the jobs that would go are not counted: they go a grace later."""
+    gone = [Removed(state=rule.state.value, jobs=ledger.archive.count(rule)) for rule in rules(settings)]
+    before = time.time() - GRACE_SECONDS
+    unused = [one for folder in range(FOLDERS) for one in _unused(ledger, blobs, folder, before)]
+    return [*gone, Removed(blobs=len(unused), bytes=sum(size for _, size in unused))]
+
+
+def sweep(ledger: Ledger, blobs: Blobs, settings: RetentionSettings) -> Iterator[Removed]:
+    """Remove it, in small steps: each is one transaction or one folder. Safe in several places at once."""
+    for rule in rules(settings):
+        while number := ledger.archive.remove(rule, BATCH):
+            yield Removed(state=rule.state.value, jobs=number)
+    before = time.time() - GRACE_SECONDS
+    for folder in range(FOLDERS):
+        with blobs.sweeping() as may:
+            if not may:
+                return  # a backup is being made; the next sweep comes
+            blobs.remove_parts(folder, before)
+            gone = [size for digest, size in _unused(ledger, blobs, folder, before) if blobs.remove(digest, before)]
+        yield Removed(blobs=len(gone), bytes=sum(gone))
+
+
+def _unused(ledger: Ledger, blobs: Blobs, folder: int, before: float) -> list[tuple[str, int]]:
+    old = blobs.old(folder, before)
+    used: set[str] = set()
+    for start in range(0, len(old), BATCH):
+        used |= ledger.archive.referred_to([digest for digest, _ in old[start : start + BATCH]])
+    return [(digest, size) for digest, size in old if digest not in used]
