@@ -19,7 +19,7 @@ from tasks.errors import Permanent
 from tasks.files import replacing
 from tasks.intake import raw_of
 from tasks.ledger import Ledger
-from tasks.models import Job, Stage, State
+from tasks.models import Job, Stage, State, first_stage
 from tasks.story import story
 
 commands = typer.Typer(rich_markup_mode=None)
@@ -115,7 +115,10 @@ def _again(ledger: Ledger, job: Job, stage: Stage | None, *, resend: bool) -> bo
 
 
 def _begin(job: Job, stage: Stage | None) -> Stage:
-    return stage or job.stage or Stage.DELIVER
+    begin = stage or job.stage or Stage.DELIVER
+    if begin is Stage.FETCH and first_stage(job.kind) is not Stage.FETCH:
+        raise Permanent(f"{job.id} is a {job.kind.value}: only events have files to fetch; write --from extract")
+    return begin
 
 
 def _tell(found: list[Job], left: list[Job], stage: Stage | None, *, dry_run: bool) -> None:

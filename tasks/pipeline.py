@@ -45,6 +45,8 @@ class Done:
     job: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     texts: tuple[Document, ...] | None = None
+    blobs: frozenset[str] | None = None
+    """What the job needs of the blob store from now on, beside its raw message."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,17 @@ def _fetch(shop: Workshop, job: Job, held: Held) -> Done:
     tools = FetchTools(
         policy_for(shop.settings, job),
         shop.blobs,
-        keep=lambda files: shop.ledger.leases.keep(held.lease, _files(files)),
+        keep=lambda files: shop.ledger.leases.keep(held.lease, _files(files), _blobs(files)),
         tell=lambda phase: held.progress(phase, 0),
     )
     files = fetch(urls, known, tools)
     refused = sum(one.status == "refused" for one in files)
     facts = {"files": len(files), "refused": refused, "bytes": sum(one.size for one in files)}
-    return Done(value=_files(files), facts=facts if files else {})
+    return Done(value=_files(files), facts=facts if files else {}, blobs=_blobs(files))
+
+
+def _blobs(files: Sequence[Fetched]) -> frozenset[str]:
+    return frozenset(one.sha256 for one in files if one.sha256)
 
 
 def _extract(shop: Workshop, job: Job, held: Held) -> Done:
@@ -198,7 +204,13 @@ def _finish(shop: Workshop, job: Job, lease: Lease, done: Done, started: int) ->
         row["state"] = STATE_BEFORE[next_stage].value
     row |= done.job
     shop.ledger.leases.finish(
-        lease, value=done.value, job=row, event=f"{lease.stage.value} done", detail=done.facts, texts=done.texts
+        lease,
+        value=done.value,
+        job=row,
+        event=f"{lease.stage.value} done",
+        detail=done.facts,
+        texts=done.texts,
+        blobs=done.blobs,
     )
     log.stage_done(job, lease.stage, (now_ms() - started) / 1000, **done.facts)
     if row.get("state") == State.REVIEW.value:

@@ -14,7 +14,7 @@ from tasks.models import State
 
 DAY_MS = 86_400_000
 KEY_DAYS = 30
-"""Jobs of webhooks and of the API stay at least this long: until then a sender may ask again with the same key."""
+"""Jobs of the API stay at least this long, those of webhooks for their `keep_days`: until then a key may come again."""
 GRACE_SECONDS = 86_400
 """A blob this young is never removed: its accept may not have written its row yet."""
 BATCH = 500
@@ -38,7 +38,8 @@ def rules(settings: RetentionSettings) -> list[Rule]:
         Rule(
             state=State(state),
             before=now - int(days * DAY_MS),
-            keyed_before=now - int(max(days, KEY_DAYS) * DAY_MS),
+            api_before=now - int(max(days, KEY_DAYS) * DAY_MS),
+            now=now,
         )
         for state, days in settings.days().items()
     ]

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from tasks.ledger.engine import Database
-from tasks.ledger.schema import jobs
+from tasks.ledger.schema import job_blobs, jobs
 from tasks.models import State
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Jobs in `state` that ended before `before`, or before `keyed_before` when their key may still be asked for."""
+    """Jobs in `state` that ended before `before`, those of the API before `api_before`, whose keys run out by `now`."""
 
     state: State
     before: int
-    keyed_before: int
+    api_before: int
+    now: int
 
 
 class Archive:
@@ -43,17 +44,18 @@ class Archive:
 
     def referred_to(self, digests: Sequence[str]) -> set[str]:
         """Those of the blobs that some job still needs."""
-        query = sa.select(jobs.c.raw_sha256).where(jobs.c.raw_sha256.in_(digests), jobs.c.raw.is_(None)).distinct()
+        raw = sa.select(jobs.c.raw_sha256).where(jobs.c.raw_sha256.in_(digests), jobs.c.raw.is_(None))
+        query = sa.union(raw, sa.select(job_blobs.c.sha256).where(job_blobs.c.sha256.in_(digests)))
         with self._database.read() as connection:
             return set(connection.execute(query).scalars())
 
 
 def _fits(rule: Rule) -> sa.ColumnElement[bool]:
-    keyed = jobs.c.source.startswith("webhook:") | jobs.c.source.startswith("api")
     return sa.and_(
         jobs.c.state == rule.state.value,
         jobs.c.received_at < rule.before,  # what ended before came before: the index on (state, received_at) helps
         jobs.c.updated_at < rule.before,
         jobs.c.lease_owner == "",
-        sa.or_(sa.not_(keyed), jobs.c.updated_at < rule.keyed_before),
+        sa.or_(jobs.c.key_until.is_(None), jobs.c.key_until < rule.now),
+        sa.or_(sa.not_(jobs.c.source.startswith("api")), jobs.c.updated_at < rule.api_before),
     )

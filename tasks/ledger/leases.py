@@ -7,7 +7,7 @@ neither steal a lease nor leak one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from tasks.clock import now_ms
 from tasks.errors import LeaseLost
 from tasks.ledger.engine import Database
 from tasks.ledger.rows import event_row, job_of
-from tasks.ledger.schema import documents, events, jobs, results
+from tasks.ledger.schema import documents, events, job_blobs, jobs, results
 from tasks.models import RESTING, Document, Job, Stage, State
 
 _RESTING = [state.value for state in RESTING]
@@ -98,23 +98,30 @@ class Leases:
         event: str,
         detail: dict[str, Any],
         texts: Sequence[Document] | None = None,
+        blobs: Collection[str] | None = None,
     ) -> None:
-        """Write a stage's value and the job's move in one transaction. Raises LeaseLost."""
+        """Write a stage's value and the job's move in one transaction. Raises LeaseLost.
+
+        `texts` and `blobs`, where given, take the place of the job's documents and of what it needs of the blob store.
+        """
         now = now_ms()
         with self._database.write() as connection:
             self._release(connection, lease, now, attempts=0, outages=0, **job)
             _replace_result(connection, lease, value, now)
             if texts is not None:
                 _replace_documents(connection, lease.job_id, texts)
+            if blobs is not None:
+                _replace_blobs(connection, lease.job_id, blobs)
             connection.execute(sa.insert(events).values(event_row(lease.job_id, event, lease.stage, detail, now)))
 
-    def keep(self, lease: Lease, value: dict[str, Any]) -> None:
+    def keep(self, lease: Lease, value: dict[str, Any], blobs: Collection[str]) -> None:
         """Write what a stage has by now as its value, and go on; the next attempt finds it. Raises LeaseLost."""
         now = now_ms()
         with self._database.write() as connection:
             if not connection.execute(_fenced(lease).values(updated_at=now)).rowcount:
                 raise _lost(lease)
             _replace_result(connection, lease, value, now)
+            _replace_blobs(connection, lease.job_id, blobs)
 
     def stop(self, lease: Lease, *, job: dict[str, Any], event: str, detail: dict[str, Any]) -> None:
         """Give the lease back without a value: the job waits, rests or has failed. Raises LeaseLost."""
@@ -190,3 +197,10 @@ def _replace_documents(connection: sa.Connection, job_id: str, texts: Sequence[D
     connection.execute(sa.delete(documents).where(documents.c.job_id == job_id))
     if texts:
         connection.execute(sa.insert(documents), [{"job_id": job_id, **document.model_dump()} for document in texts])
+
+
+def _replace_blobs(connection: sa.Connection, job_id: str, digests: Collection[str]) -> None:
+    connection.execute(sa.delete(job_blobs).where(job_blobs.c.job_id == job_id))
+    if digests:
+        rows = [{"job_id": job_id, "sha256": digest} for digest in sorted(set(digests))]
+        connection.execute(sa.insert(job_blobs), rows)

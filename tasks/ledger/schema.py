@@ -81,6 +81,14 @@ jobs = Table(
     ),
 )
 
+job_blobs = Table(  # what a job needs of the blob store beside its raw message
+    "job_blobs",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("sha256", Name(64), primary_key=True),
+    Index(None, "sha256"),
+)
+
 documents = Table(
     "documents",
     metadata,

@@ -18,9 +18,9 @@ import sqlalchemy as sa
 from tasks.errors import Permanent, Unavailable
 from tasks.files import sync_folder
 from tasks.ledger.engine import Database
-from tasks.ledger.schema import jobs
+from tasks.ledger.schema import job_blobs, jobs
 
-_BLOBS = sa.select(jobs.c.raw_sha256).where(jobs.c.raw.is_(None)).distinct()
+_BLOBS = sa.union(sa.select(jobs.c.raw_sha256).where(jobs.c.raw.is_(None)), sa.select(job_blobs.c.sha256))
 
 
 def save(database: Database, target: Path) -> list[str]:
@@ -59,7 +59,7 @@ def _save_sqlite(database: Database, target: Path) -> list[str]:
             copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
             if (found := copy.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise Permanent(f"the ledger is damaged: {found}")
-            return [row[0] for row in copy.execute("SELECT DISTINCT raw_sha256 FROM jobs WHERE raw IS NULL")]
+            return [row[0] for row in copy.execute(str(_BLOBS))]
     except sqlite3.OperationalError as error:
         raise Unavailable("ledger", f"the ledger cannot be copied: {error}") from error
     except sqlite3.DatabaseError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from config.routes import Route, load_routes
 from config.settings import Settings
@@ -17,6 +18,7 @@ from tasks.evidence import Source
 from tasks.intake import Intake
 from tasks.judging import fields
 from tasks.ledger import Ledger
+from tasks.ledger.schema import jobs
 from tasks.model import FreeText
 from tasks.models import Classification, Delivery, Document, Job, Kind, MailFacts, Outcome
 from tasks.workshop import Workshop
@@ -122,7 +124,8 @@ class House:
     def run(self, job_id: str) -> Job:
         """Go on with the job as far as it goes, now."""
         with self.ledger.database.write() as connection:
-            connection.exec_driver_sql("UPDATE jobs SET due_at = 1 WHERE id = ? AND state = 'waiting'", (job_id,))
+            waiting = (jobs.c.id == job_id) & (jobs.c.state == "waiting")
+            connection.execute(sa.update(jobs).where(waiting).values(due_at=1))
         for step in pipeline.STAGES:
             if not pipeline.run(self.shop, job_id, step):
                 break

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
+from celery import Celery
 
 from config.engine import RescueSettings, WorkerSettings
 from config.settings import Settings
 from daemon.embedded.broker import EmbeddedBroker
 from daemon.rescue import FRESH_MS, Rescue
 from tasks.app import make_app, publish, queued
+from tasks.clock import now_ms
 from tasks.heart import is_gone, this_process
 from tasks.intake import Intake
 from tasks.ledger import Ledger
@@ -207,3 +211,43 @@ def test_two_rescues_share_the_work(settings: Settings, ledger: Ledger, intake: 
     one, two = rescue_of(settings, ledger, url), rescue_of(settings, ledger, url)
     assert one.tick() == 4
     assert two.tick() == 0
+
+
+def test_two_rescues_at_the_same_moment_publish_each_job_once(
+    settings: Settings, ledger: Ledger, intake: Intake, url: str
+) -> None:
+    """Both find the same jobs; who marks a job first publishes it."""
+    accept(intake, 60)
+    age(ledger)
+    begun, meet, rescues = now_ms(), threading.Barrier(2), [rescue_of(settings, ledger, url) for _ in range(2)]
+    found = {job.job_id: job.stage for job in ledger.backlog.not_enqueued(100, older_than_ms=FRESH_MS)}
+
+    def publish_all(rescue: Rescue) -> int:
+        meet.wait(10)
+        return rescue._put_back(dict(found), begun)
+
+    with ThreadPoolExecutor(2) as pool:
+        published = list(pool.map(publish_all, rescues))
+    assert sum(published) == 60
+    assert queued(rescues[0]._app)["extract"] == 60
+
+
+def test_what_the_broker_did_not_take_is_published_at_the_next_look(
+    settings: Settings, ledger: Ledger, intake: Intake, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that goes away in the middle of a batch: the rest counts as never published."""
+    ids = accept(intake, 5)
+    age(ledger)
+    rescue, taken = rescue_of(settings, ledger, url), iter(range(2))
+
+    def publish_two(app: Celery, job_id: str, stage: Stage) -> None:
+        if next(taken, None) is None:
+            raise ConnectionResetError("gone")
+        publish(app, job_id, stage)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("daemon.rescue.publish", publish_two)
+        assert rescue.tick() == 0
+    assert [job.job_id for job in ledger.backlog.not_enqueued(9, older_than_ms=0)] == ids[2:]
+    assert rescue.tick() == 3
+    assert queued(rescue._app)["extract"] == 5

@@ -16,7 +16,7 @@ from tasks.clock import now_ms
 from tasks.intake import Intake
 from tasks.ledger import Ledger
 from tasks.ledger.schema import attempts, deliveries, documents, events, jobs, results
-from tasks.models import Stage, State
+from tasks.models import Kind, Stage, State
 from tasks.retention import DAY_MS, preview, sweep
 from tests.conftest import envelope
 from tests.integration.api_parts import take_to_the_end
@@ -30,10 +30,9 @@ def job(intake: Intake, ledger: Ledger, key: str, state: str, days: float, **cha
     raw = LARGE + key.encode()
     job_id = intake.accept(envelope(key, **changes), raw).job_id
     past = now_ms() - int(days * DAY_MS)
+    values = {"state": state, "received_at": past, "updated_at": past, "key_until": jobs.c.key_until - now_ms() + past}
     with ledger.database.write() as connection:
-        connection.execute(
-            sa.update(jobs).where(jobs.c.id == job_id).values(state=state, received_at=past, updated_at=past)
-        )
+        connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(values))
     return job_id
 
 
@@ -76,9 +75,10 @@ def test_nothing_goes_by_default(settings: Settings, intake: Intake, ledger: Led
 def test_a_key_that_may_come_again_is_remembered(
     settings: Settings, intake: Intake, ledger: Ledger, source: str
 ) -> None:
-    """Jobs of webhooks and of the API stay 30 days whatever the settings say: a repeat is still recognised."""
-    kept = job(intake, ledger, "a", "done", 29, source=source)
-    job(intake, ledger, "b", "done", 31, source=source)
+    """Jobs of webhooks stay for their keys' days, those of the API for 30, whatever the settings say."""
+    days = 30 if source.startswith("webhook") else 0
+    kept = job(intake, ledger, "a", "done", 29, source=source, key_days=days)
+    job(intake, ledger, "b", "done", 31, source=source, key_days=days)
     list(sweep(ledger, Blobs(settings.blobs_dir), RetentionSettings(done=1)))
     assert left(ledger) == {kept}
     assert intake.accept(envelope("a", source=source), LARGE + b"a").duplicate
@@ -121,6 +121,24 @@ def test_blobs_go_when_no_job_needs_them(settings: Settings, intake: Intake, led
     assert {path.parent.name + path.name for path in blobs.root.glob("??/*")} == {needed, young}
     assert sum(step.blobs for step in told) == 2
     assert blobs.get(needed) == LARGE + b"b"
+
+
+def test_what_a_job_fetched_stays_with_it(settings: Settings, intake: Intake, ledger: Ledger) -> None:
+    """Files that an event named by URL are needed for as long as its job is there, and go with it."""
+    blobs = Blobs(settings.blobs_dir)
+    job_id = intake.accept(envelope("e", kind=Kind.EVENT, source="webhook:shop"), b"{}").job_id
+    claimed = ledger.leases.claim(job_id, Stage.FETCH, State.FETCHING, "me:1:2")
+    assert claimed
+    digest, other = blobs.put(b"fetched"), blobs.put(b"nobody's")
+    ledger.leases.keep(claimed[1], {"files": []}, {digest})
+    age_blobs(blobs)
+    list(sweep(ledger, blobs, RetentionSettings(done=1)))
+    assert blobs.get(digest) == b"fetched"
+    assert not blobs.path(other).exists()
+    with ledger.database.write() as connection:
+        connection.execute(sa.delete(jobs))
+    list(sweep(ledger, blobs, RetentionSettings(done=1)))
+    assert not blobs.path(digest).exists()
 
 
 def test_nothing_goes_while_a_backup_is_made(settings: Settings, ledger: Ledger) -> None:

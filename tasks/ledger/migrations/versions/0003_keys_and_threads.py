@@ -1,4 +1,4 @@
-"""How long a key is kept, and which conversation a mail belongs to."""
+"""How long a key is kept, and which conversation a mail belongs to, which blobs a job needs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,19 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("thread", sa.Text(), nullable=False, server_default=""))
     some = sa.text("thread <> ''")
     op.create_index("ix_jobs_thread", "jobs", ["thread"], sqlite_where=some, postgresql_where=some)
+    op.create_table(
+        "job_blobs",
+        sa.Column("job_id", sa.String(length=26), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("job_id", "sha256"),
+    )
+    op.create_index("ix_job_blobs_sha256", "job_blobs", ["sha256"])
 
 
 def downgrade() -> None:
     """Take back."""
+    op.drop_table("job_blobs")
     op.drop_index("ix_jobs_thread", "jobs")
     op.drop_column("jobs", "thread")
     op.drop_column("jobs", "key_until")
