@@ -18,6 +18,8 @@ OUR_HEADERS = frozenset(
 )
 """Lower-case names of the request headers that an endpoint may not set."""
 
+_ADDRESS = re.compile(r"[^\s\"<>()\[\]:;,\\@]+@[^\s\"<>()\[\]:;,\\@]+")
+
 
 class SmtpOut(Section):
     """The smarthost that replies are handed to, and who they come from."""
@@ -135,3 +137,18 @@ class WebhookEndpoint(Section):
         if self.url.startswith("http://") and not self.allow_private:
             found.append("http:// sends documents' contents in the clear; use https://")
         return tuple(found)
+
+
+class Alerts(Section):
+    """Who is told once of what a person has to look at, such as an endpoint that was disabled; else it is only logged."""
+
+    mail: tuple[str, ...] = Field((), description="Addresses that get each alert as a mail, through [smtp_out].")
+    webhook: str = Field("", description="Name of the [endpoint.NAME] that gets each alert as JSON.")
+
+    @field_validator("mail")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            if not _ADDRESS.fullmatch(address) or not address.isprintable():
+                raise ValueError(f'{address!r} is no mail address; write mail = ["admin@example.org"]')
+        return value

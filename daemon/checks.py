@@ -15,7 +15,7 @@ import httpx
 from config.inbound import ImapAccount
 from config.outbound import SmtpOut, WebhookEndpoint
 from config.settings import Settings
-from tasks import egress
+from tasks import alerts, egress
 from tasks.app import BROKER_ERRORS, make_app, ping
 from tasks.errors import Permanent, PostroomError
 from tasks.ledger import Ledger
@@ -62,7 +62,7 @@ def dependencies(settings: Settings) -> Iterator[Finding]:
         for name, section in sections.items():
             for said in section.warnings():
                 yield Finding(f"{kind}.{name}", "warning", said)
-    for said in template_problems(settings):
+    for said in (*template_problems(settings), *alerts.template_problems(settings)):
         yield Finding("templates", "failed", said, "mend the template")
 
 

@@ -8,6 +8,7 @@ from tasks.ledger.deliveries import Deliveries
 from tasks.ledger.engine import Database
 from tasks.ledger.jobs import Jobs, Open
 from tasks.ledger.leases import Held, Lease, Leases
+from tasks.ledger.notices import Notice, Notices
 from tasks.ledger.rows import DeliveryState, Event
 from tasks.ledger.tokens import Scope, Token, Tokens
 
@@ -19,6 +20,7 @@ __all__ = [
     "Held",
     "Lease",
     "Ledger",
+    "Notice",
     "Open",
     "Scope",
     "Token",
@@ -27,7 +29,7 @@ __all__ = [
 
 
 class Ledger:
-    """One database, seen from each side: `jobs`, `leases`, `deliveries`, `backlog`, `tokens`."""
+    """One database, seen from each side: `jobs`, `leases`, `deliveries`, `backlog`, `notices`, `tokens`."""
 
     def __init__(self, url: str) -> None:
         self.database = Database(url)
@@ -35,6 +37,7 @@ class Ledger:
         self.leases = Leases(self.database)
         self.deliveries = Deliveries(self.database)
         self.backlog = Backlog(self.database)
+        self.notices = Notices(self.database)
         self.tokens = Tokens(self.database)
 
     @classmethod
