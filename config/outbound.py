@@ -48,6 +48,11 @@ class SmtpOut(Section):
     data_timeout: float = Field(
         600, gt=0, description="Seconds to wait after the final dot (RFC 5321 section 4.5.3.2.6)."
     )
+    give_up_after_days: float = Field(
+        5,
+        ge=0,
+        description="Days after its first attempt that a mail fails (RFC 5321 section 4.5.4.1); 0: an outage has no end.",
+    )
     own_addresses: tuple[str, ...] = Field((), description="Our own addresses: mail from them is never answered.")
     max_replies_per_hour: int = Field(
         10, ge=1, description="Replies to one correspondent in an hour; more rest in review."
@@ -86,6 +91,9 @@ class WebhookEndpoint(Section):
     read_timeout: float = Field(15, gt=0, description="Seconds of silence while waiting for the answer.")
     timeout: float = Field(20, gt=0, description="Seconds for the whole exchange, name lookup included.")
     max_connections: int = Field(10, ge=1, description="Connections at once, per worker process.")
+    disable_after_days: float = Field(
+        5, ge=0, description="Days without one success after which it is disabled, with one alert; 0: never."
+    )
     template: str = Field(
         "", description="Template templates/webhook/<name>.json.j2; empty: the full documented payload."
     )

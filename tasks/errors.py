@@ -4,6 +4,7 @@ PostroomError
 |- Transient      try again after a wait; costs the job one attempt
 |  `- Unavailable a dependency is down or busy; wait, costs no attempt
 |- Permanent      trying again cannot help; the job or delivery ends with this reason
+|  |- TargetGone  the receiver wants nothing more, this or other
 |  |- Unreadable  one document cannot be read; the job goes on without it
 |  `- NeedsReview a person has to decide; the job rests in `review`
 `- LeaseLost      another worker owns the stage now; nothing may be written
@@ -39,6 +40,10 @@ class Unavailable(Transient):
 
 class Permanent(PostroomError):
     """Trying again cannot help."""
+
+
+class TargetGone(Permanent):
+    """The receiver said that it wants nothing more, neither this delivery nor others."""
 
 
 class Unreadable(Permanent):

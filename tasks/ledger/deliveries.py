@@ -14,6 +14,9 @@ from tasks.ledger.rows import DeliveryState, attempt_of, delivery_of
 from tasks.ledger.schema import attempts, deliveries, jobs
 from tasks.models import Attempt, Delivery, Outcome
 
+REOPENED = {"state": "pending", "attempts": 0, "due_at": None, "reason": "", "tried_since": None, "failed_at": None}
+"""What a delivery becomes that is sent again: its attempts and its age count anew."""
+
 
 class Deliveries:
     """What a job sends, and how often it was tried."""
@@ -72,6 +75,7 @@ class Deliveries:
                     detail="the worker died in this attempt; sent again under the same key",
                 )
             )
+            _move(connection, lease, ordinal, tried_since=sa.func.coalesce(deliveries.c.tried_since, now))
             return int(
                 connection.execute(
                     sa.insert(attempts)
@@ -104,7 +108,14 @@ class Deliveries:
         with self._database.write() as connection:
             _fence(connection, lease)
             _end(connection, attempt, now, outcome, reason, None, "")
-            _move(connection, lease, ordinal, state=state, attempts=number, due_at=due_at, reason=reason)
+            values = {"state": state, "attempts": number, "due_at": due_at, "reason": reason}
+            _move(connection, lease, ordinal, failed_at=now if due_at is None else None, **values)
+
+    def refuse(self, lease: Lease, ordinal: int, reason: str) -> None:
+        """It ends without an attempt. Raises LeaseLost."""
+        with self._database.write() as connection:
+            _fence(connection, lease)
+            _move(connection, lease, ordinal, state="failed", due_at=None, reason=reason, failed_at=now_ms())
 
     def reopen(self, job_id: str, *, resend: bool, ordinal: int | None = None) -> None:
         """Make failed deliveries (and with `resend` sent ones too) pending again: all of them, or the one `ordinal`."""
@@ -114,7 +125,7 @@ class Deliveries:
             connection.execute(
                 sa.update(deliveries)
                 .where(deliveries.c.job_id == job_id, deliveries.c.state.in_(states), *chosen)
-                .values(state="pending", attempts=0, due_at=None, reason="")
+                .values(REOPENED)
             )
 
     def sent_to(self, target: str, since: int) -> list[int]:

@@ -138,18 +138,7 @@ class Jobs:
             changed = connection.execute(
                 sa.update(jobs)
                 .where(jobs.c.id == job_id, jobs.c.lease_owner == "")
-                .values(
-                    stage=stage.value,
-                    state=STATE_BEFORE[stage].value,
-                    reason="",
-                    approved=int(approve),
-                    attempts=0,
-                    outages=0,
-                    lease_token=jobs.c.lease_token + 1,
-                    due_at=None,
-                    enqueued_at=None,
-                    updated_at=now,
-                )
+                .values(approved=int(approve), **put_back(stage, now))
             ).rowcount
             if changed:
                 event = "approved" if approve else "retry"
@@ -177,6 +166,21 @@ class Jobs:
             if changed:
                 connection.execute(sa.insert(events).values(event_row(job_id, "cancelled", None, {"why": why}, now)))
         return bool(changed)
+
+
+def put_back(stage: Stage, now: int) -> dict[str, Any]:
+    """The row of a job that stands before `stage` again, with its attempts counted anew, whatever it did before."""
+    return {
+        "stage": stage.value,
+        "state": STATE_BEFORE[stage].value,
+        "reason": "",
+        "attempts": 0,
+        "outages": 0,
+        "lease_token": jobs.c.lease_token + 1,
+        "due_at": None,
+        "enqueued_at": None,
+        "updated_at": now,
+    }
 
 
 def _is_own(connection: sa.Connection, job_id: str) -> bool:

@@ -29,6 +29,7 @@ COMMANDS = (
     "token",
     "deliveries",
     "redeliver",
+    "endpoints",
     "hooks",
     "imap",
     "smtp",
