@@ -31,11 +31,15 @@ class Transient(PostroomError):
 
 
 class Unavailable(Transient):
-    """A dependency (`dependency`: "ollama", "smtp:host", "redis", ...) is down or busy: wait, at no attempt's cost."""
+    """A dependency (`dependency`: "ollama", "smtp:host", "redis", ...) is down or busy: wait, at no attempt's cost.
 
-    def __init__(self, dependency: str, reason: str, *, retry_after: float | None = None) -> None:
+    `asked` is False when it was not even tried this time, because a breaker leaves it alone.
+    """
+
+    def __init__(self, dependency: str, reason: str, *, retry_after: float | None = None, asked: bool = True) -> None:
         super().__init__(reason, retry_after=retry_after)
         self.dependency = dependency
+        self.asked = asked
 
 
 class Permanent(PostroomError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from config.settings import Settings
 from tasks.alerts import alert
 from tasks.clock import iso, now_ms
-from tasks.errors import TargetGone, Transient
+from tasks.errors import TargetGone, Transient, Unavailable
 from tasks.ledger import Endpoint, Ledger
 from tasks.models import Delivery
 
@@ -29,6 +29,8 @@ def succeeded(ledger: Ledger, delivery: Delivery) -> None:
 def failed(ledger: Ledger, settings: Settings, delivery: Delivery, error: Exception) -> None:
     """The other side did not take it. What it refuses as wrong, and what is our own fault, says nothing about it."""
     if delivery.transport != "webhook" or not isinstance(error, Transient | TargetGone):
+        return
+    if isinstance(error, Unavailable) and not error.asked:
         return
     now = now_ms()
     endpoint = ledger.endpoints.failed(delivery.target, error.reason, now)

@@ -88,7 +88,7 @@ def send(delivery: Delivery, settings: Settings) -> Outcome:
         endpoint.breaker.enter()
     except Paused as pause:
         reason = f"the endpoint keeps failing and is left alone for {pause.seconds:.0f} s"
-        raise Unavailable(f"webhook:{name}", reason, retry_after=pause.seconds) from None
+        raise Unavailable(f"webhook:{name}", reason, retry_after=pause.seconds, asked=False) from None
     alive = False
     try:
         outcome = _attempt(delivery, name, endpoint)

@@ -162,11 +162,14 @@ def test_one_success_in_between_begins_the_count_anew(shop: Workshop, sends: Sen
     assert not is_disabled(shop)
 
 
-@pytest.mark.parametrize("error", [Permanent("HTTP 404"), ValueError("a bug of ours")])
+@pytest.mark.parametrize(
+    "error",
+    [Permanent("HTTP 404"), ValueError("a bug of ours"), Unavailable("webhook:books", "left alone", asked=False)],
+)
 def test_what_says_nothing_about_the_endpoint(
     shop: Workshop, sends: Sends, world: World, clock: Clock, error: Exception
 ) -> None:
-    """A refusal is the receiver answering; a bug is ours. Weeks of them disable nothing."""
+    """A refusal is the receiver answering; a bug is ours; a pause asks nobody. Weeks of them disable nothing."""
     world.errors["books"] = error
     for _ in range(30):
         worked(shop, sends("books"))
