@@ -33,5 +33,5 @@ def moment(text: str, now: int) -> int:
     try:
         then = datetime.fromisoformat(text)
         return round((then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp() * 1000)
-    except (ValueError, OverflowError):
+    except ValueError:
         raise ValueError(f"{text!r} is no time; write 2026-03-02, 2026-03-02T14:30, or 3d, 12h, 30m ago") from None
