@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from config.settings import Settings
 from daemon.console import AsJson, JobArgument, console, ledger_of, print_json, printable, settings_of
-from daemon.endpoints import known
-from tasks.clock import iso, moment, now_ms
+from daemon.redelivery import Which, report, wanted
+from tasks.clock import iso
 from tasks.errors import Permanent
-from tasks.ledger import DeliveryState, Ledger, Redelivery, Wanted, obstacle
+from tasks.ledger import DeliveryState, Ledger, Redelivery, obstacle
 from tasks.models import Attempt, Job
 from tasks.story import delivery as told
 
 commands = typer.Typer(rich_markup_mode=None)
 _COLOURS = {"sent": "green", "failed": "red", "pending": "yellow"}
 WHY = "an admin asked for a redelivery"
-
-
-class Which(StrEnum):
-    """Which deliveries a bulk redelivery means."""
-
-    FAILED = "failed"
-    SENT = "sent"
-    ALL = "all"
 
 
 @commands.command(rich_help_panel="Questions")
@@ -88,13 +80,8 @@ def redeliver(
         if job:
             found = [_chosen(ledger, ledger.jobs.find(job), delivery, resend=resend)]
         else:
-            transport, target = ("webhook", endpoint) if endpoint else ("smtp", to)
-            if endpoint:
-                _is_open(ledger, known(ledger, settings_of(context), endpoint))
-            states = _states(state, resend=resend)
-            found = ledger.redeliveries.find(
-                Wanted(transport, target, states, _moment(since, "--since"), _moment(until, "--until"), limit)
-            )
+            asked: dict[str, Any] = {"endpoint": endpoint, "to": to, "since": since, "until": until, "limit": limit}
+            found = _many(ledger, settings_of(context), state=state, resend=resend, **asked)
         told = found if dry_run else ledger.redeliveries.again(found, WHY)
     if job and told[0].obstacle:
         raise Permanent(f"{told[0].job_id} was not changed: {told[0].obstacle}")
@@ -106,14 +93,11 @@ def redeliver(
             _sum(told, dry_run=dry_run)
 
 
-def report(found: list[Redelivery], *, dry_run: bool) -> dict[str, object]:
-    """What was done, or would be, for a program."""
-    return {
-        "dry_run": dry_run,
-        "deliveries": sum(len(one.ordinals) for one in found if not one.obstacle),
-        "jobs": [{"job": one.job_id, "deliveries": list(one.ordinals)} for one in found if not one.obstacle],
-        "left": [{"job": one.job_id, "reason": one.obstacle} for one in found if one.obstacle],
-    }
+def _many(ledger: Ledger, settings: Settings, **asked: Any) -> list[Redelivery]:
+    try:
+        return ledger.redeliveries.find(wanted(ledger, settings, **asked))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _tell(found: list[Redelivery], *, dry_run: bool) -> None:
@@ -129,28 +113,6 @@ def _sum(found: list[Redelivery], *, dry_run: bool) -> None:
     number = sum(len(one.ordinals) for one in go)
     end = "; nothing was changed" if dry_run else ""
     print(f"deliveries {number}, jobs {len(go)}, left {len(found) - len(go)}{end}")
-
-
-def _states(state: Which | None, *, resend: bool) -> tuple[str, ...]:
-    chosen = state or (Which.ALL if resend else Which.FAILED)
-    if chosen is not Which.FAILED and not resend:
-        raise typer.BadParameter(
-            f"--state {chosen.value} would send again what was sent; add --resend if that is meant"
-        )
-    return ("failed", "sent") if chosen is Which.ALL else (chosen.value,)
-
-
-def _moment(text: str, option: str) -> int | None:
-    try:
-        return moment(text, now_ms()) if text else None
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=option) from None
-
-
-def _is_open(ledger: Ledger, name: str) -> None:
-    found = ledger.endpoints.get(name)
-    if found and found.disabled_at:
-        raise Permanent(f"endpoint {name} is disabled, all would fail again; `postroom endpoints enable {name}` first")
 
 
 def _chosen(ledger: Ledger, job: Job, number: int | None, *, resend: bool) -> Redelivery:
