@@ -12,7 +12,7 @@ from tasks.ledger.engine import Database
 from tasks.ledger.leases import Lease
 from tasks.ledger.rows import DeliveryState, attempt_of, delivery_of
 from tasks.ledger.schema import attempts, deliveries, jobs
-from tasks.models import Attempt, Delivery, Outcome
+from tasks.models import OWN_SOURCE, Attempt, Delivery, Outcome
 
 REOPENED = {"state": "pending", "attempts": 0, "due_at": None, "reason": "", "tried_since": None, "failed_at": None}
 """What a delivery becomes that is sent again: its attempts and its age count anew."""
@@ -117,22 +117,22 @@ class Deliveries:
             _fence(connection, lease)
             _move(connection, lease, ordinal, state="failed", due_at=None, reason=reason, failed_at=now_ms())
 
-    def reopen(self, job_id: str, *, resend: bool, ordinal: int | None = None) -> None:
-        """Make failed deliveries (and with `resend` sent ones too) pending again: all of them, or the one `ordinal`."""
+    def reopen(self, job_id: str, *, resend: bool) -> None:
+        """Make the job's failed deliveries (and with `resend` sent ones too) pending again."""
         states = ["failed", "pending", "sent"] if resend else ["failed", "pending"]
-        chosen = [deliveries.c.ordinal == ordinal] if ordinal is not None else []
         with self._database.write() as connection:
             connection.execute(
                 sa.update(deliveries)
-                .where(deliveries.c.job_id == job_id, deliveries.c.state.in_(states), *chosen)
+                .where(deliveries.c.job_id == job_id, deliveries.c.state.in_(states))
                 .values(REOPENED)
             )
 
     def sent_to(self, target: str, since: int) -> list[int]:
-        """When mail went to `target` after `since` (milliseconds), for the cap on replies."""
+        """When mail went to `target` after `since` (milliseconds), for the cap on replies; alerts are none."""
         with self._database.read() as connection:
             found = connection.execute(
                 sa.select(deliveries.c.sent_at)
+                .join(jobs, (jobs.c.id == deliveries.c.job_id) & (jobs.c.source != OWN_SOURCE))
                 .where(deliveries.c.target == target, deliveries.c.sent_at >= since, deliveries.c.transport == "smtp")
                 .order_by(deliveries.c.sent_at)
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from tasks.ledger.engine import Database
-from tasks.ledger.schema import deliveries, endpoints, jobs
+from tasks.ledger.schema import UNSENT, deliveries, endpoints, jobs
 from tasks.models import Noun, Stage, State
 
 EVERY_MS = 60_000
@@ -49,7 +49,7 @@ class Endpoints:
         """Number of `pending` and `failed` deliveries by endpoint."""
         query = (
             sa.select(deliveries.c.target, deliveries.c.state, sa.func.count())
-            .where(deliveries.c.state != "sent", deliveries.c.transport == "webhook")
+            .where(UNSENT, deliveries.c.transport == "webhook")
             .group_by(deliveries.c.target, deliveries.c.state)
         )
         found: dict[str, dict[str, int]] = {}
@@ -87,7 +87,10 @@ class Endpoints:
             if not self._change(connection, name, endpoints.c.disabled_at.is_(None), **values):
                 return False
             waits = sa.select(deliveries.c.job_id).where(
-                deliveries.c.target == name, deliveries.c.state == "pending", deliveries.c.transport == "webhook"
+                UNSENT,
+                deliveries.c.target == name,
+                deliveries.c.state == "pending",
+                deliveries.c.transport == "webhook",
             )
             connection.execute(
                 sa.update(jobs)

@@ -41,7 +41,9 @@ class Notices:
             for delivery in notice.deliveries
         ]
         with self._database.write() as connection:
-            if not connection.execute(self._database.insert_ignoring(jobs).values(_row(notice))).rowcount:
+            # returning, not the row count: that of an insert which was ignored differs between databases
+            insert = self._database.insert_ignoring(jobs).values(_row(notice)).returning(jobs.c.id)
+            if connection.execute(insert).one_or_none() is None:
                 return False
             if planned:
                 connection.execute(sa.insert(deliveries), planned)

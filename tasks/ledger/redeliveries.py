@@ -14,7 +14,7 @@ from tasks.ledger.deliveries import REOPENED
 from tasks.ledger.engine import Database
 from tasks.ledger.jobs import put_back
 from tasks.ledger.rows import event_row
-from tasks.ledger.schema import deliveries, events, jobs
+from tasks.ledger.schema import UNSENT, deliveries, events, jobs
 from tasks.models import Stage, State
 
 BATCH = 200
@@ -64,6 +64,8 @@ class Redeliveries:
             .order_by(jobs.c.received_at, jobs.c.id, deliveries.c.ordinal)
             .limit(wanted.limit)
         )
+        if "sent" not in wanted.states:
+            query = query.where(UNSENT)
         with self._database.read() as connection:
             rows = connection.execute(query).all()
         return [

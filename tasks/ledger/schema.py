@@ -126,7 +126,7 @@ deliveries = Table(
     Column("failed_at", BigInteger),
     Index(None, "target", "sent_at"),
     Index(None, "key"),
-    # what an endpoint still gets, and what it did not: its cost does not grow with the archive
+    # what an endpoint still gets, and what it did not (UNSENT): its cost does not grow with the archive
     Index(
         "ix_deliveries_unsent",
         "target",
@@ -135,6 +135,9 @@ deliveries = Table(
         postgresql_where=text("state <> 'sent'"),
     ),
 )
+
+UNSENT = text("deliveries.state <> 'sent'")
+"""Written out in a query, so that the planner can take ix_deliveries_unsent."""
 
 attempts = Table(
     "attempts",

@@ -56,6 +56,7 @@ def test_everybody_is_told_once(settings: Settings, ledger: Ledger) -> None:
         job = alert_job(ledger)
         for _ in range(2):
             run(shop, job.id, DELIVER)
+        assert shop.ledger.deliveries.sent_to("admin@team.example", 0) == [], "an alert is no reply to be counted"
         shop.close()
     assert alert_job(ledger).state is State.DONE
     assert [recipients for _, recipients, _, _ in post.got] == [["admin@team.example"], ["night@team.example"]]
