@@ -12,6 +12,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from config.inbound import Port, Section, is_loopback
 from config.signing import PUBLIC, decode_key, own_headers
 
+_ADDRESS = re.compile(r"[^\s\"<>()\[\]:;,\\@]+@[^\s\"<>()\[\]:;,\\@]+")
+
 
 class SmtpOut(Section):
     """The smarthost that replies are handed to, and who they come from."""
@@ -39,6 +41,11 @@ class SmtpOut(Section):
     )
     data_timeout: float = Field(
         600, gt=0, description="Seconds to wait after the final dot (RFC 5321 section 4.5.3.2.6)."
+    )
+    give_up_after_days: float = Field(
+        5,
+        ge=0,
+        description="Days after its first attempt that a mail fails (RFC 5321 section 4.5.4.1); 0: an outage has no end.",
     )
     own_addresses: tuple[str, ...] = Field((), description="Our own addresses: mail from them is never answered.")
     max_replies_per_hour: int = Field(
@@ -78,6 +85,9 @@ class WebhookEndpoint(Section):
     read_timeout: float = Field(15, gt=0, description="Seconds of silence while waiting for the answer.")
     timeout: float = Field(20, gt=0, description="Seconds for the whole exchange, name lookup included.")
     max_connections: int = Field(10, ge=1, description="Connections at once, per worker process.")
+    disable_after_days: float = Field(
+        5, ge=0, description="Days without one success after which it is disabled, with one alert; 0: never."
+    )
     template: str = Field(
         "", description="Template templates/webhook/<name>.json.j2; empty: the full documented payload."
     )
@@ -126,3 +136,18 @@ class WebhookEndpoint(Section):
         if self.url.startswith("http://") and not self.allow_private:
             found.append("http:// sends documents' contents in the clear; use https://")
         return tuple(found)
+
+
+class Alerts(Section):
+    """Who is told once of what a person has to look at, such as an endpoint that was disabled; else it is only logged."""
+
+    mail: tuple[str, ...] = Field((), description="Addresses that get each alert as a mail, through [smtp_out].")
+    webhook: str = Field("", description="Name of the [endpoint.NAME] that gets each alert as JSON.")
+
+    @field_validator("mail")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            if not _ADDRESS.fullmatch(address) or not address.isprintable():
+                raise ValueError(f'{address!r} is no mail address; write mail = ["admin@example.org"]')
+        return value

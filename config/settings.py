@@ -21,9 +21,9 @@ from pydantic_settings import (
 )
 
 from config.engine import ModelSettings, RescueSettings, RetentionSettings, WorkerSettings
-from config.errors import ConfigError, Problem, problems_of
+from config.errors import ConfigError, Problem, line_of, problems_of
 from config.inbound import FolderListener, ImapAccount, SmtpListener, WebhookSource, WebListener
-from config.outbound import SmtpOut, WebhookEndpoint
+from config.outbound import Alerts, SmtpOut, WebhookEndpoint
 
 SHIPPED = Path(__file__).resolve().parent
 TEMPLATES = SHIPPED.parent / "templates"
@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     webhook: dict[str, WebhookSource] = Field(default_factory=dict, description="Webhook sources by name.")
     smtp_out: SmtpOut = SmtpOut()
     endpoint: dict[str, WebhookEndpoint] = Field(default_factory=dict, description="Webhook endpoints by name.")
+    alerts: Alerts = Alerts()
     model: ModelSettings = ModelSettings()
     worker: WorkerSettings = WorkerSettings()
     rescue: RescueSettings = RescueSettings()
@@ -120,10 +121,26 @@ def load(path: Path | None = None) -> Settings:
     if chosen is None and SYSTEM_FILE.is_file():
         chosen = SYSTEM_FILE
     text, values = _read(chosen) if chosen else ("", {})
+    file = str(chosen or "environment")
     try:
-        return Settings(**values)
+        settings = Settings(**values)
     except ValidationError as error:
-        raise ConfigError(problems_of(error, str(chosen or "environment"), text, Settings)) from None
+        raise ConfigError(problems_of(error, file, text, Settings)) from None
+    if problems := _unknown_endpoints(settings, file, text):
+        raise ConfigError(problems)
+    return settings
+
+
+def _unknown_endpoints(settings: Settings, file: str, text: str) -> list[Problem]:
+    """What names an endpoint that is not there. Routes are looked at where they are read."""
+    name = settings.alerts.webhook
+    if not name or name in settings.endpoint:
+        return []
+    known = ", ".join(sorted(settings.endpoint)) or "none yet"
+    line = line_of(text, ("alerts", "webhook"))
+    key = "alerts.webhook" if line else "alerts.webhook (POSTROOM_ALERTS__WEBHOOK)"
+    what = f"endpoint {name!r} is not configured"
+    return [Problem(file, line, key, what, f"add [endpoint.{name}] or use one of: {known}")]
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:

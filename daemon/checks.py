@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import imaplib
 import smtplib
 import socket
@@ -15,9 +16,10 @@ import httpx
 from config.inbound import ImapAccount
 from config.outbound import SmtpOut, WebhookEndpoint
 from config.settings import Settings
-from tasks import egress
+from tasks import alerts, egress
 from tasks.app import BROKER_ERRORS, QUEUES, make_app, ping
 from tasks.canary import workers
+from tasks.clock import iso
 from tasks.errors import Permanent, PostroomError
 from tasks.ledger import Ledger
 from tasks.payload import template_problems
@@ -59,12 +61,26 @@ def dependencies(settings: Settings) -> Iterator[Finding]:
             lambda endpoint=endpoint: endpoint_answers(endpoint),  # type: ignore[misc]  # as above
             f"start it, or mend [endpoint.{name}] url",
         )
+    yield from _disabled(settings)
     for kind, sections in (("webhook", settings.webhook), ("endpoint", settings.endpoint)):
         for name, section in sections.items():
             for said in section.warnings():
                 yield Finding(f"{kind}.{name}", "warning", said)
-    for said in template_problems(settings):
+    for said in (*template_problems(settings), *alerts.template_problems(settings)):
         yield Finding("templates", "failed", said, "mend the template")
+
+
+def _disabled(settings: Settings) -> Iterator[Finding]:
+    """Endpoints to which nothing goes, so that nobody forgets them."""
+    try:
+        ledger = Ledger.open(settings.ledger)
+    except PostroomError:
+        return  # the ledger has a finding of its own
+    with contextlib.closing(ledger):
+        for one in ledger.endpoints.all():
+            if one.disabled_at:
+                said = f"disabled since {iso(one.disabled_at)}: {one.disabled_because}"
+                yield Finding(f"endpoint.{one.name}", "warning", said, f"`postroom endpoints enable {one.name}`")
 
 
 def _look(what: str, look: Callable[[], str], instead: str) -> Finding:

@@ -11,7 +11,7 @@ import typer
 
 from config.errors import ConfigError
 from config.routes import load_routes
-from daemon import backup, deadletters, deliveries, hooks, retention, show, tokens
+from daemon import backup, deadletters, deliveries, endpoints, hooks, retention, show, tokens
 from daemon.console import AsJson, JobArgument, config_of, console, ledger_of, print_json, settings_of
 from tasks.errors import Permanent, PostroomError
 from tasks.ledger import Ledger
@@ -32,6 +32,7 @@ cli = typer.Typer(
 
 cli.add_typer(tokens.commands, rich_help_panel="Actions")
 cli.add_typer(deliveries.commands)
+cli.add_typer(endpoints.commands, rich_help_panel="Questions")
 cli.add_typer(hooks.commands, rich_help_panel="Questions")
 cli.add_typer(deadletters.commands)
 cli.add_typer(backup.commands)

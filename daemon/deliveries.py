@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from daemon.console import AsJson, JobArgument, console, ledger_of, print_json, printable
+from config.settings import Settings
+from daemon.console import AsJson, JobArgument, console, ledger_of, print_json, printable, settings_of
+from daemon.redelivery import Which, report, wanted
 from tasks.clock import iso
 from tasks.errors import Permanent
-from tasks.ledger import DeliveryState
-from tasks.models import Attempt, Job, Stage, State
+from tasks.ledger import DeliveryState, Ledger, Redelivery, obstacle
+from tasks.models import Attempt, Job
 from tasks.story import delivery as told
 
 commands = typer.Typer(rich_markup_mode=None)
 _COLOURS = {"sent": "green", "failed": "red", "pending": "yellow"}
+WHY = "an admin asked for a redelivery"
 
 
 @commands.command(rich_help_panel="Questions")
@@ -38,41 +41,95 @@ def deliveries(context: typer.Context, job: JobArgument, as_json: AsJson = False
 @commands.command(rich_help_panel="Actions")
 def redeliver(
     context: typer.Context,
-    job: JobArgument,
+    job: Annotated[
+        str, typer.Argument(metavar="[JOB]", help="Job id, part of it, or Message-ID; else say which.")
+    ] = "",
     delivery: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Only this one, as `postroom deliveries` numbers them.")
     ] = None,
+    endpoint: Annotated[str, typer.Option(metavar="NAME", help="All that went to this [endpoint.NAME].")] = "",
+    to: Annotated[str, typer.Option(metavar="ADDRESS", help="All that went to this mail address.")] = "",
+    since: Annotated[
+        str, typer.Option(metavar="TIME", help="Failed or sent since: 2026-03-02, 2026-03-02T14:30Z, 3d or 12h ago.")
+    ] = "",
+    until: Annotated[str, typer.Option(metavar="TIME", help="Failed or sent until then.")] = "",
+    state: Annotated[
+        Which | None, typer.Option(help="Of many, those that are so.  [default: failed; all with --resend]")
+    ] = None,
     resend: Annotated[bool, typer.Option("--resend", help="Send again what was sent already.")] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="So many deliveries at most, oldest first.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be sent, and change nothing.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Send again what failed, at once: the same bytes under the same key, so that a receiver can tell a repeat."""
+    """Send again what failed, at once: the same bytes under the same key, so that a receiver can tell a repeat.
+
+    One job, or all that went to an endpoint or an address. The rescue feeds them to the workers bit by bit.
+    """
+    many = {"--since": since, "--until": until, "--state": state, "--limit": limit}
+    if sum(map(bool, (job, endpoint, to))) != 1:
+        raise typer.BadParameter("name one of JOB, --endpoint NAME and --to ADDRESS")
+    if job and any(many.values()):
+        raise typer.BadParameter(
+            f"{next(name for name in many if many[name])} goes with --endpoint or --to, not with a JOB"
+        )
+    if not job and delivery is not None:
+        raise typer.BadParameter("--delivery goes with a JOB")
     with ledger_of(context) as ledger:
-        found = ledger.jobs.find(job)
-        chosen = _chosen(found, ledger.deliveries.of(found.id), delivery, resend=resend)
-        if not ledger.jobs.retry(found.id, Stage.DELIVER, why="an admin asked for a redelivery"):
-            raise Permanent(f"{found.id} was not changed: a worker holds it; try again later")
-        ledger.deliveries.reopen(found.id, resend=resend, ordinal=delivery)
-    numbers = ", ".join(str(one.delivery.ordinal) for one in chosen)
-    print(f"{found.id} sends again: {numbers}")
+        if job:
+            found = [_chosen(ledger, ledger.jobs.find(job), delivery, resend=resend)]
+        else:
+            asked: dict[str, Any] = {"endpoint": endpoint, "to": to, "since": since, "until": until, "limit": limit}
+            found = _many(ledger, settings_of(context), state=state, resend=resend, **asked)
+        told = found if dry_run else ledger.redeliveries.again(found, WHY)
+    if job and told[0].obstacle:
+        raise Permanent(f"{told[0].job_id} was not changed: {told[0].obstacle}")
+    if as_json:
+        print_json(report(told, dry_run=dry_run))
+    else:
+        _tell(told, dry_run=dry_run)
+        if not job:
+            _sum(told, dry_run=dry_run)
 
 
-def _chosen(job: Job, planned: list[DeliveryState], number: int | None, *, resend: bool) -> list[DeliveryState]:
-    """What will be sent. Raises Permanent when that is nothing, or when the job does not stand at its deliveries."""
+def _many(ledger: Ledger, settings: Settings, **asked: Any) -> list[Redelivery]:
+    try:
+        return ledger.redeliveries.find(wanted(ledger, settings, **asked))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _tell(found: list[Redelivery], *, dry_run: bool) -> None:
+    go, left = [one for one in found if not one.obstacle], [one for one in found if one.obstacle]
+    for one in go:
+        print(f"{one.job_id} {'would send' if dry_run else 'sends'} again: {', '.join(map(str, one.ordinals))}")
+    for one in left:
+        print(f"{one.job_id} is left: {one.obstacle}")
+
+
+def _sum(found: list[Redelivery], *, dry_run: bool) -> None:
+    go = [one for one in found if not one.obstacle]
+    number = sum(len(one.ordinals) for one in go)
+    end = "; nothing was changed" if dry_run else ""
+    print(f"deliveries {number}, jobs {len(go)}, left {len(found) - len(go)}{end}")
+
+
+def _chosen(ledger: Ledger, job: Job, number: int | None, *, resend: bool) -> Redelivery:
+    """What one job will send. Raises Permanent when that is nothing, or when it does not stand at its deliveries."""
+    planned = ledger.deliveries.of(job.id)
     if not planned:
         raise Permanent(f"{job.id} has nothing to send")
-    if job.state is State.CANCELLED:
-        raise Permanent(f"{job.id} was cancelled; `postroom retry {job.id} --from deliver` runs it again")
-    if job.stage not in {None, Stage.DELIVER} or job.state is State.REVIEW:
-        raise Permanent(
-            f"{job.id} is {job.state.value} and what it sends may still change; let it come to deliver first"
-        )
+    if why_not := obstacle(job):
+        raise Permanent(f"{job.id} was not changed: {why_not}")
     asked = [one for one in planned if number in {None, one.delivery.ordinal}]
     if not asked:
         known = ", ".join(str(one.delivery.ordinal) for one in planned)
         raise Permanent(f"{job.id} has no delivery {number}; it has {known}")
-    chosen = [one for one in asked if resend or one.state != "sent"]
+    chosen = tuple(one.delivery.ordinal for one in asked if resend or one.state != "sent")
     if not chosen:
         raise Permanent("all of it was sent; --resend sends it again under the same key")
-    return chosen
+    return Redelivery(job.id, chosen, "")
 
 
 def _print(out: Console, state: DeliveryState, tries: list[Attempt]) -> None:

@@ -11,7 +11,7 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from email.header import Header
 from email.utils import format_datetime, parseaddr
@@ -56,21 +56,55 @@ def compose(
     the epoch. Raises Permanent when sender or recipient is no single address.
     """
     message_id = make_message_id(job_id, ordinal, domain, secret)
+    head = _head(sender, recipient, _subject(subject), date_ms, message_id, _threading(facts), "auto-replied")
+    return message_id, head + _content(reply_text, reply_html, message_id)
+
+
+def announce(
+    *,
+    job_id: str,
+    ordinal: int,
+    text: str,
+    subject: str,
+    sender: str,
+    recipient: str,
+    domain: str,
+    secret: bytes,
+    date_ms: int,
+) -> tuple[str, bytes]:
+    """Message-ID and bytes of a plain mail that answers nothing, as `compose` makes them of a reply.
+
+    It is marked as written by a machine (RFC 3834 section 5), so that no machine answers it. Raises Permanent.
+    """
+    message_id = make_message_id(job_id, ordinal, domain, secret)
+    told = _encoded(_shortened(subject), len("Subject: "))
+    return message_id, _head(sender, recipient, told, date_ms, message_id, (), "auto-generated") + _part("plain", text)
+
+
+def _head(
+    sender: str,
+    recipient: str,
+    subject: str,
+    date_ms: int,
+    message_id: str,
+    threading: Iterable[tuple[str, str]],
+    submitted: str,
+) -> bytes:
+    """The header, but for the content's own fields. `subject` is encoded already."""
     own = _address(parseaddr(_flat(sender))[1], "sender")
     header = [
         ("From", _mailbox(sender)),
         ("To", _address(recipient, "recipient")),
-        ("Subject", _subject(subject)),
+        ("Subject", subject),
         ("Date", format_datetime(datetime.fromtimestamp(date_ms // 1000, UTC))),
         ("Message-ID", message_id),
-        *_threading(facts),
-        ("Auto-Submitted", "auto-replied"),
+        *threading,
+        ("Auto-Submitted", submitted),
         ("X-Auto-Response-Suppress", "All"),
         ("X-Loop", own),
         ("MIME-Version", "1.0"),
     ]
-    lines = b"".join(f"{name}: {_folded(value)}\r\n".encode("utf-8", "replace") for name, value in header)
-    return message_id, lines + _content(reply_text, reply_html, message_id)
+    return b"".join(f"{name}: {_folded(value)}\r\n".encode("utf-8", "replace") for name, value in header)
 
 
 def make_message_id(job_id: str, ordinal: int, domain: str, secret: bytes) -> str:
@@ -132,9 +166,13 @@ def _subject(subject: str) -> str:
     rest = " ".join(_flat(subject).split())
     while found := _REPLY_PREFIX.match(rest):
         rest = rest[found.end() :]
-    if len(rest) > SUBJECT_LIMIT:
-        rest = rest[: SUBJECT_LIMIT - 1].rstrip() + "\u2026"
-    return _encoded(f"Re: {rest}".rstrip(), len("Subject: "))
+    return _encoded(f"Re: {_shortened(rest)}".rstrip(), len("Subject: "))
+
+
+def _shortened(subject: str) -> str:
+    """On one line, at most SUBJECT_LIMIT characters; what is longer ends in an ellipsis."""
+    words = " ".join(_flat(subject).split())
+    return words if len(words) <= SUBJECT_LIMIT else words[: SUBJECT_LIMIT - 1].rstrip() + "\u2026"
 
 
 def _encoded(text: str, used: int) -> str:

@@ -4,6 +4,7 @@ PostroomError
 |- Transient      try again after a wait; costs the job one attempt
 |  `- Unavailable a dependency is down or busy; wait, costs no attempt
 |- Permanent      trying again cannot help; the job or delivery ends with this reason
+|  |- TargetGone  the receiver wants nothing more, this or other
 |  |- Unreadable  one document cannot be read; the job goes on without it
 |  `- NeedsReview a person has to decide; the job rests in `review`
 `- LeaseLost      another worker owns the stage now; nothing may be written
@@ -30,15 +31,23 @@ class Transient(PostroomError):
 
 
 class Unavailable(Transient):
-    """A dependency (`dependency`: "ollama", "smtp:host", "redis", ...) is down or busy: wait, at no attempt's cost."""
+    """A dependency (`dependency`: "ollama", "smtp:host", "redis", ...) is down or busy: wait, at no attempt's cost.
 
-    def __init__(self, dependency: str, reason: str, *, retry_after: float | None = None) -> None:
+    `asked` is False when it was not even tried this time, because a breaker leaves it alone.
+    """
+
+    def __init__(self, dependency: str, reason: str, *, retry_after: float | None = None, asked: bool = True) -> None:
         super().__init__(reason, retry_after=retry_after)
         self.dependency = dependency
+        self.asked = asked
 
 
 class Permanent(PostroomError):
     """Trying again cannot help."""
+
+
+class TargetGone(Permanent):
+    """The receiver said that it wants nothing more, neither this delivery nor others."""
 
 
 class Unreadable(Permanent):

@@ -134,6 +134,16 @@ def delivery(job: Job, transport: str, target: str, outcome: str, detail: str, n
     )
 
 
+def alert(job_id: str, key: str, subject: str, text: str, told: int) -> None:
+    """A person has to look at something; `told` ways tell it, and when that is none this line is all there is."""
+    _log.error("alert", job=job_id, key=key, subject=subject, text=text, told=told)
+
+
+def alert_not_told(key: str, transport: str, reason: str) -> None:
+    """An alert cannot be written for one of those who should hear it; the others hear it."""
+    _log.error("alert not told", key=key, transport=transport, reason=reason)
+
+
 def enqueued(number: int, why: str) -> None:
     """Jobs were published to the broker again."""
     _log.info("enqueued", jobs=number, why=why)

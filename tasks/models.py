@@ -17,6 +17,10 @@ class Noun(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+OWN_SOURCE = "postroom"
+"""The source of jobs that Postroom makes by itself: alerts. They begin at the deliver stage."""
+
+
 class Kind(StrEnum):
     """What sort of thing came in."""
 
@@ -74,7 +78,10 @@ class Envelope(Noun):
     """Who sent a message, who receives it, and by which way it came (RFC 5321 section 2.3.1)."""
 
     source: str
-    """Configured name of the way in: `smtp`, `imap:support`, `webhook:shop`, `folder:inbox`, `api`, `cli`."""
+    """Configured name of the way in: `smtp`, `imap:support`, `webhook:shop`, `folder:inbox`, `api`, `cli`.
+
+    `postroom` is none of them (OWN_SOURCE).
+    """
     kind: Kind
     key: Annotated[str, AfterValidator(indexable)]
     """The sender's own name for this message (Message-ID and body hash, webhook-id, ...); unique within `source`.

@@ -140,21 +140,25 @@ def body_for(endpoint: WebhookEndpoint, payload: Payload, templates_dir: Path) -
 
 def render(name: str, payload: Payload, templates_dir: Path) -> bytes:
     """Fill templates/webhook/<name>.json.j2; it sees `type`, `timestamp`, `data` and `values` (field name to value)."""
+    values = {key: field.value for key, field in payload.data.fields.items() if field.value is not None}
+    return fill(f"{name}.json.j2", {**payload.model_dump(mode="json"), "values": values}, templates_dir)
+
+
+def fill(file: str, told: dict[str, Any], templates_dir: Path) -> bytes:
+    """The bytes that templates/webhook/<file> makes of `told`. Raises Permanent when it fails or does not make JSON."""
     environment = ImmutableSandboxedEnvironment(
         loader=jinja2.FileSystemLoader(templates_dir / "webhook"),
         undefined=jinja2.StrictUndefined,
         autoescape=False,
     )
-    file = f"{name}.json.j2"
-    values = {key: field.value for key, field in payload.data.fields.items() if field.value is not None}
     try:
-        text = environment.get_template(file).render(payload.model_dump(mode="json"), values=values).strip()
+        text = environment.get_template(file).render(told).strip()
         json.loads(text)
     except jinja2.TemplateNotFound as error:
         raise Permanent(f"template {templates_dir / 'webhook' / (error.name or file)} is missing") from None
     except jinja2.TemplateError as error:
         raise Permanent(f"template webhook/{file}: {error}") from None
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: an unknown name given to tojson
         raise Permanent(
             f"template webhook/{file} does not make JSON ({error}); write values as {{{{ x | tojson }}}}"
         ) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-MINUTE, HOUR = 60.0, 3600.0
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 
 MAX_RETRY_AFTER = 2 * HOUR
 """Longest wait that the other side may ask for."""
@@ -25,6 +25,18 @@ SCHEDULES: dict[str, Schedule] = {
     # RFC 5321 section 4.5.4.1: sooner at first, then hourly, and 4 to 5 days in all
     "smtp": Schedule((5 * MINUTE, 15 * MINUTE, 30 * MINUTE, *[HOUR] * 119), 0.1),
 }
+
+
+OUTAGE_SHARE = 0.1
+"""Share of an outage's length so far that passes between two looks at it."""
+
+
+def next_look(age: float, shortest: float, longest: float, rng: random.Random) -> float:
+    """Seconds until an unavailable target is tried again, `age` seconds after the delivery's first attempt.
+
+    The longer it is away, the more rarely it is asked, so that days of it do not fill the ledger with attempts.
+    """
+    return max(shortest, min(age * OUTAGE_SHARE, longest)) * rng.uniform(0.8, 1.2)
 
 
 def next_attempt(transport: str, number: int, retry_after: float | None, rng: random.Random) -> float | None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 
 from config.settings import Settings
-from tasks import log
+from tasks import health, log
 from tasks.clock import now_ms
 from tasks.errors import Permanent, Transient, Unavailable
 from tasks.heart import Held
 from tasks.ledger import DeliveryState, Ledger
 from tasks.models import Job
-from tasks.schedules import next_attempt
+from tasks.schedules import DAY, next_attempt, next_look
 from tasks.stages.deliver import deliver
 
 LEAST_TURN, MOST_TURN = 20_000, 600_000
@@ -27,19 +27,23 @@ class Waiting(Transient):
 
 
 def send_all(ledger: Ledger, settings: Settings, job: Job, held: Held) -> int:
-    """Try all that is due; the number of deliveries that are sent when none is left.
+    """Try all that is due, and end what goes to a disabled endpoint; the number of deliveries that are sent when none is left.
 
     Raises Waiting when some are due later, Permanent when some failed for good (after the others were tried).
     """
     _keep_order(ledger, job)
-    for delivery in ledger.deliveries.of(job.id):
-        if delivery.state == "pending" and (delivery.due_at or 0) <= now_ms():
-            held.progress(f"sending {delivery.delivery.transport}", 0)
-            _try(ledger, settings, job, held, delivery)
-    after = ledger.deliveries.of(job.id)
-    if waiting := [state for state in after if state.state == "pending"]:
+    for state in ledger.deliveries.of(job.id):
+        if state.state != "pending" or _refused(ledger, job, held, state):
+            continue
+        if (state.due_at or 0) <= now_ms():
+            held.progress(f"sending {state.delivery.transport}", 0)
+            _try(ledger, settings, job, held, state)
+    pending = [state for state in ledger.deliveries.of(job.id) if state.state == "pending"]
+    # an endpoint that was disabled meanwhile, here or by somebody else, keeps the job waiting no longer
+    if waiting := [state for state in pending if not _refused(ledger, job, held, state)]:
         first = min(waiting, key=lambda state: state.due_at or 0)
         raise Waiting(first.due_at or 0, f"{first.delivery.transport} to {_target(first)}: {first.reason}")
+    after = ledger.deliveries.of(job.id)
     if failed := [state for state in after if state.state == "failed"]:
         raise Permanent(
             "; ".join(f"{state.delivery.transport} to {_target(state)}: {state.reason}" for state in failed)
@@ -62,32 +66,49 @@ def _target(state: DeliveryState) -> str:
     return state.delivery.target.rpartition("@")[2]
 
 
+def _refused(ledger: Ledger, job: Job, held: Held, state: DeliveryState) -> bool:
+    """Whether the delivery's endpoint is disabled; it has ended then, without an attempt."""
+    delivery = state.delivery
+    reason = health.refusal(ledger, delivery)
+    if reason:
+        ledger.deliveries.refuse(held.lease, delivery.ordinal, reason)
+        log.delivery(job, delivery.transport, delivery.target, "refused", reason, state.attempts, delivery.key)
+    return bool(reason)
+
+
 def _try(ledger: Ledger, settings: Settings, job: Job, held: Held, state: DeliveryState) -> None:
     delivery, number = state.delivery, state.attempts + 1
     attempt = ledger.deliveries.begin(held.lease, delivery.ordinal, number)
     try:
         outcome = deliver(delivery, settings)
     except Exception as error:  # an unknown error is transient, and its attempt has to be ended
-        kind, reason, due_at = _after(settings, delivery.transport, number, error)
+        kind, reason, due_at = _after(settings, state, error)
         counted = number - 1 if kind == "unavailable" else number
         ledger.deliveries.failed(
             held.lease, delivery.ordinal, attempt, counted, outcome=kind, reason=reason, due_at=due_at
         )
         log.delivery(job, delivery.transport, delivery.target, kind, reason, number, delivery.key)
+        health.failed(ledger, settings, delivery, error)
     else:
         ledger.deliveries.sent(held.lease, delivery.ordinal, attempt, number, outcome)
         log.delivery(job, delivery.transport, delivery.target, "sent", outcome.detail, number, delivery.key)
+        health.succeeded(ledger, delivery)
 
 
-def _after(settings: Settings, transport: str, number: int, error: Exception) -> tuple[str, str, int | None]:
+def _after(settings: Settings, state: DeliveryState, error: Exception) -> tuple[str, str, int | None]:
     """Outcome, reason and when to try again (None: never)."""
+    transport, number = state.delivery.transport, state.attempts + 1
+    age = (now_ms() - state.tried_since) / 1000 if state.tried_since else 0.0
     rng = random.Random()  # noqa: S311  # jitter
+    kind = "transient"
+    again: float | None
     match error:
         case Permanent():
             return "permanent", error.reason, None
         case Unavailable():
-            wait = settings.worker.outage_wait * rng.uniform(0.8, 1.2)
-            return "unavailable", error.reason, now_ms() + int(max(wait, error.retry_after or 0) * 1000)
+            kind, reason = "unavailable", error.reason
+            wait = next_look(age, settings.worker.outage_wait, settings.worker.backoff_cap, rng)
+            again = max(wait, error.retry_after or 0)
         case Transient():
             again = next_attempt(transport, number, error.retry_after, rng)
             reason = error.reason
@@ -96,4 +117,7 @@ def _after(settings: Settings, transport: str, number: int, error: Exception) ->
             reason = f"unexpected error: {type(error).__name__}: {error}"
     if again is None:
         return "permanent", f"{reason} (given up after {number} attempts)", None
-    return "transient", reason, now_ms() + int(again * 1000)
+    days = settings.smtp_out.give_up_after_days if transport == "smtp" else 0
+    if days and age >= days * DAY:
+        return "permanent", f"{reason} (given up {days:g} days after the first attempt)", None
+    return kind, reason, now_ms() + int(again * 1000)

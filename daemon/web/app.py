@@ -19,7 +19,7 @@ from config.settings import Settings
 from daemon.listeners import webhook
 from daemon.listeners.webhook_problems import Refused
 from daemon.listeners.webhook_protocol import GuardedProtocol
-from daemon.web import api, submit
+from daemon.web import api, sending, submit
 from daemon.web.auth import Guard
 from daemon.web.results import finished_by
 from tasks.errors import Unavailable
@@ -54,6 +54,7 @@ def make_app(
     whole = webhook.install(app, settings, intake, finished)
     app.include_router(api.health(settings, ledger))
     app.include_router(submit.router(settings, intake, guard, finished))
+    app.include_router(sending.router(settings, ledger, guard))
     app.include_router(api.router(settings, ledger, guard, stop or threading.Event()))
     _answer_with_problems(app)
     return whole

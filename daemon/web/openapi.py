@@ -86,6 +86,38 @@ RESULT: dict[int | str, dict[str, Any]] = {
     **problems(409),
 }
 
+_SENT_AGAIN = {
+    "type": "object",
+    "required": ["dry_run", "deliveries", "jobs", "left"],
+    "properties": {
+        "dry_run": {"type": "boolean"},
+        "deliveries": {"type": "integer", "description": "How many are sent again."},
+        "jobs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"job": _TEXT, "deliveries": {"type": "array", "items": {"type": "integer"}}},
+            },
+        },
+        "left": {
+            "type": "array",
+            "items": {"type": "object", "properties": {"job": _TEXT, "reason": _TEXT}},
+            "description": "Jobs that cannot be now, and why.",
+        },
+    },
+}
+REDELIVERED: dict[int | str, dict[str, Any]] = {
+    200: _answer("What is sent again, or would be, and what is left.", _SENT_AGAIN),
+    **problems(401, 403, 408, 413, 422, 503),
+    409: {**problems(409)[409], "description": "There is no such endpoint, or it is disabled."},
+}
+
+
+def body_of(schema: dict[str, Any]) -> dict[str, Any]:
+    """What an operation says whose JSON body is read by hand, within a limit."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
 _FILE = {"type": "string", "format": "binary"}
 _KEY = {
     "name": "Idempotency-Key",

@@ -6,9 +6,12 @@ from tasks.ledger.archive import Archive, Rule
 from tasks.ledger.arrivals import Arrival, Arrivals
 from tasks.ledger.backlog import Backlog
 from tasks.ledger.deliveries import Deliveries
+from tasks.ledger.endpoints import Endpoint, Endpoints
 from tasks.ledger.engine import Database
 from tasks.ledger.jobs import Jobs, Open
 from tasks.ledger.leases import Held, Lease, Leases
+from tasks.ledger.notices import Notice, Notices
+from tasks.ledger.redeliveries import Redeliveries, Redelivery, Wanted, obstacle
 from tasks.ledger.rows import DeliveryState, Event
 from tasks.ledger.tokens import Scope, Token, Tokens
 
@@ -17,27 +20,35 @@ __all__ = [
     "Arrival",
     "Arrivals",
     "DeliveryState",
+    "Endpoint",
     "Event",
     "Held",
     "Lease",
     "Ledger",
+    "Notice",
     "Open",
+    "Redelivery",
     "Rule",
     "Scope",
     "Token",
     "Tokens",
+    "Wanted",
+    "obstacle",
 ]
 
 
 class Ledger:
-    """One database, seen from each side: `jobs`, `leases`, `deliveries`, `backlog`, `tokens`, `archive`."""
+    """One database, seen from each side."""
 
     def __init__(self, url: str) -> None:
         self.database = Database(url)
         self.jobs = Jobs(self.database)
         self.leases = Leases(self.database)
         self.deliveries = Deliveries(self.database)
+        self.redeliveries = Redeliveries(self.database)
+        self.endpoints = Endpoints(self.database)
         self.backlog = Backlog(self.database)
+        self.notices = Notices(self.database)
         self.tokens = Tokens(self.database)
         self.archive = Archive(self.database)
 

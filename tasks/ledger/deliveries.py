@@ -12,10 +12,12 @@ from tasks.ledger.engine import Database
 from tasks.ledger.leases import Lease
 from tasks.ledger.rows import DeliveryState, attempt_of, delivery_of
 from tasks.ledger.schema import attempts, deliveries, jobs
-from tasks.models import RESTING, Attempt, Delivery, Outcome, Stage
+from tasks.models import OWN_SOURCE, RESTING, Attempt, Delivery, Outcome, Stage
 
 PATIENCE = 3
 """Failed attempts of an answer after which the later ones of its conversation go first."""
+REOPENED = {"state": "pending", "attempts": 0, "due_at": None, "reason": "", "tried_since": None, "failed_at": None}
+"""What a delivery becomes that is sent again: its attempts and its age count anew."""
 
 
 class Deliveries:
@@ -102,6 +104,7 @@ class Deliveries:
                     detail="the worker died in this attempt; sent again under the same key",
                 )
             )
+            _move(connection, lease, ordinal, tried_since=sa.func.coalesce(deliveries.c.tried_since, now))
             return int(
                 connection.execute(
                     sa.insert(attempts)
@@ -134,24 +137,31 @@ class Deliveries:
         with self._database.write() as connection:
             _fence(connection, lease)
             _end(connection, attempt, now, outcome, reason, None, "")
-            _move(connection, lease, ordinal, state=state, attempts=number, due_at=due_at, reason=reason)
+            values = {"state": state, "attempts": number, "due_at": due_at, "reason": reason}
+            _move(connection, lease, ordinal, failed_at=now if due_at is None else None, **values)
 
-    def reopen(self, job_id: str, *, resend: bool, ordinal: int | None = None) -> None:
-        """Make failed deliveries (and with `resend` sent ones too) pending again: all of them, or the one `ordinal`."""
+    def refuse(self, lease: Lease, ordinal: int, reason: str) -> None:
+        """It ends without an attempt. Raises LeaseLost."""
+        with self._database.write() as connection:
+            _fence(connection, lease)
+            _move(connection, lease, ordinal, state="failed", due_at=None, reason=reason, failed_at=now_ms())
+
+    def reopen(self, job_id: str, *, resend: bool) -> None:
+        """Make the job's failed deliveries (and with `resend` sent ones too) pending again."""
         states = ["failed", "pending", "sent"] if resend else ["failed", "pending"]
-        chosen = [deliveries.c.ordinal == ordinal] if ordinal is not None else []
         with self._database.write() as connection:
             connection.execute(
                 sa.update(deliveries)
-                .where(deliveries.c.job_id == job_id, deliveries.c.state.in_(states), *chosen)
-                .values(state="pending", attempts=0, due_at=None, reason="")
+                .where(deliveries.c.job_id == job_id, deliveries.c.state.in_(states))
+                .values(REOPENED)
             )
 
     def sent_to(self, target: str, since: int) -> list[int]:
-        """When mail went to `target` after `since` (milliseconds), for the cap on replies."""
+        """When mail went to `target` after `since` (milliseconds), for the cap on replies; alerts are none."""
         with self._database.read() as connection:
             found = connection.execute(
                 sa.select(deliveries.c.sent_at)
+                .join(jobs, (jobs.c.id == deliveries.c.job_id) & (jobs.c.source != OWN_SOURCE))
                 .where(deliveries.c.target == target, deliveries.c.sent_at >= since, deliveries.c.transport == "smtp")
                 .order_by(deliveries.c.sent_at)
             )

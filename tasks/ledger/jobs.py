@@ -13,7 +13,7 @@ from tasks.errors import Permanent
 from tasks.ledger.engine import Database
 from tasks.ledger.rows import JOB_COLUMNS, Event, document_of, event_row, is_id, job_of
 from tasks.ledger.schema import documents, events, jobs, results
-from tasks.models import STATE_BEFORE, TERMINAL, Document, Job, Stage, State
+from tasks.models import OWN_SOURCE, STATE_BEFORE, TERMINAL, Document, Job, Stage, State
 
 _COLUMNS = [jobs.c[name] for name in JOB_COLUMNS]
 
@@ -138,24 +138,18 @@ class Jobs:
         return [Event(at=row.at, event=row.event, stage=row.stage, detail=row.detail) for row in rows]
 
     def retry(self, job_id: str, stage: Stage, *, why: str, approve: bool = False) -> bool:
-        """Put a job back before `stage`, whatever it did before; False when a worker holds it or it is not there."""
+        """Put a job back before `stage`, whatever it did before; False when a worker holds it or it is not there.
+
+        Raises Permanent for an alert and a stage before deliver: it was written, not read and judged.
+        """
         now = now_ms()
         with self._database.write() as connection:
+            if stage is not Stage.DELIVER and _is_own(connection, job_id):
+                raise Permanent(f"{job_id} is an alert, which can only be sent again: --from deliver")
             changed = connection.execute(
                 sa.update(jobs)
                 .where(jobs.c.id == job_id, jobs.c.lease_owner == "")
-                .values(
-                    stage=stage.value,
-                    state=STATE_BEFORE[stage].value,
-                    reason="",
-                    approved=int(approve),
-                    attempts=0,
-                    outages=0,
-                    lease_token=jobs.c.lease_token + 1,
-                    due_at=None,
-                    enqueued_at=None,
-                    updated_at=now,
-                )
+                .values(approved=int(approve), **put_back(stage, now))
             ).rowcount
             if changed:
                 event = "approved" if approve else "retry"
@@ -183,3 +177,23 @@ class Jobs:
             if changed:
                 connection.execute(sa.insert(events).values(event_row(job_id, "cancelled", None, {"why": why}, now)))
         return bool(changed)
+
+
+def put_back(stage: Stage, now: int) -> dict[str, Any]:
+    """The row of a job that stands before `stage` again, with its attempts counted anew, whatever it did before."""
+    return {
+        "stage": stage.value,
+        "state": STATE_BEFORE[stage].value,
+        "reason": "",
+        "attempts": 0,
+        "outages": 0,
+        "lease_token": jobs.c.lease_token + 1,
+        "due_at": None,
+        "enqueued_at": None,
+        "updated_at": now,
+    }
+
+
+def _is_own(connection: sa.Connection, job_id: str) -> bool:
+    source = connection.execute(sa.select(jobs.c.source).where(jobs.c.id == job_id)).scalar_one_or_none()
+    return source == OWN_SOURCE

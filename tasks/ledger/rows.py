@@ -8,6 +8,7 @@ from tasks.ids import LENGTH
 from tasks.models import Attempt, Delivery, Document, Job, Noun, Stage
 
 JOB_COLUMNS = tuple(Job.model_fields)
+_STATE_COLUMNS = ("state", "attempts", "due_at", "reason", "sent_at", "tried_since", "failed_at")
 
 
 class DeliveryState(Noun):
@@ -19,6 +20,9 @@ class DeliveryState(Noun):
     due_at: int | None
     reason: str
     sent_at: int | None
+    tried_since: int | None = None
+    """When the first attempt began, counted anew by a redelivery."""
+    failed_at: int | None = None
 
 
 class Event(Noun):
@@ -44,7 +48,7 @@ def delivery_of(row: Any) -> DeliveryState:
     """The delivery in a row, with its state."""
     return DeliveryState(
         delivery=Delivery(**{name: getattr(row, name) for name in Delivery.model_fields}),
-        **{name: getattr(row, name) for name in ("state", "attempts", "due_at", "reason", "sent_at")},
+        **{name: getattr(row, name) for name in _STATE_COLUMNS},
     )
 
 

@@ -133,9 +133,22 @@ deliveries = Table(
     Column("due_at", BigInteger),
     Column("reason", Text, nullable=False, default=""),
     Column("sent_at", BigInteger),
+    Column("tried_since", BigInteger),  # the first attempt since it was planned or asked for again
+    Column("failed_at", BigInteger),
     Index(None, "target", "sent_at"),
     Index(None, "key"),
+    # what an endpoint still gets, and what it did not (UNSENT): its cost does not grow with the archive
+    Index(
+        "ix_deliveries_unsent",
+        "target",
+        "state",
+        sqlite_where=text("state <> 'sent'"),
+        postgresql_where=text("state <> 'sent'"),
+    ),
 )
+
+UNSENT = text("deliveries.state <> 'sent'")
+"""Written out in a query, so that the planner can take ix_deliveries_unsent."""
 
 attempts = Table(
     "attempts",
@@ -176,4 +189,16 @@ tokens = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("last_used_at", BigInteger),
     Column("revoked_at", BigInteger),
+)
+
+endpoints = Table(
+    "endpoints",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("failing_since", BigInteger),
+    Column("last_failure", Text, nullable=False, default=""),
+    Column("last_failure_at", BigInteger),
+    Column("last_success_at", BigInteger),
+    Column("disabled_at", BigInteger),
+    Column("disabled_because", Text, nullable=False, default=""),
 )

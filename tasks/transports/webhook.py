@@ -17,7 +17,7 @@ from config.outbound import WebhookEndpoint
 from config.settings import Settings
 from tasks import egress
 from tasks.breaker import Breaker, Paused
-from tasks.errors import Permanent, Unavailable
+from tasks.errors import Permanent, TargetGone, Unavailable
 from tasks.exchange import AGENT, errors_told, try_later, wire_url
 from tasks.models import Delivery, Outcome
 from tasks.signatures import sign_standard
@@ -61,7 +61,8 @@ _endpoints: dict[tuple[int, str], _Endpoint] = {}
 def send(delivery: Delivery, settings: Settings) -> Outcome:
     """Post `delivery.body` once.
 
-    Returns the answer when it was 2xx. Raises Permanent (most 4xx, redirects, refused addresses, no such endpoint),
+    Returns the answer when it was 2xx. Raises Permanent (most 4xx, redirects, refused addresses, no such endpoint; 410:
+    TargetGone),
     Unavailable (nobody answers there: refused connection, no such name, or paused after many failures), Transient
     otherwise.
     """
@@ -74,7 +75,7 @@ def send(delivery: Delivery, settings: Settings) -> Outcome:
         endpoint.breaker.enter()
     except Paused as pause:
         reason = f"the endpoint keeps failing and is left alone for {pause.seconds:.0f} s"
-        raise Unavailable(f"webhook:{name}", reason, retry_after=pause.seconds) from None
+        raise Unavailable(f"webhook:{name}", reason, retry_after=pause.seconds, asked=False) from None
     alive = False
     try:
         outcome = _attempt(delivery, name, endpoint)
@@ -173,7 +174,7 @@ def _judge(status: int, headers: dict[str, str], body: bytes) -> Outcome:
     if 300 <= status < 400:
         raise Permanent(f"HTTP {status}: redirects are not followed; write the address it moved to into the endpoint")
     if status == 410:
-        raise Permanent("HTTP 410: the receiver wants nothing more; take the endpoint out of the routes")
+        raise TargetGone("HTTP 410: the receiver wants nothing more; take the endpoint out of the routes")
     raise Permanent(said)
 
 

@@ -34,6 +34,7 @@ COMMANDS = (
     "token",
     "deliveries",
     "redeliver",
+    "endpoints",
     "hooks",
     "imap",
     "smtp",

@@ -1,60 +1,109 @@
-"""Upgrades from the first released schema, with rows in it."""
+"""A ledger with rows in it is brought to the newest schema, and keeps what it holds."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
-from config.settings import Settings
-from tasks.blobs import Blobs
-from tasks.intake import Intake
-from tasks.ledger import Ledger
-from tasks.ledger.engine import MIGRATIONS, Database
-from tests.conftest import envelope
+from tasks.errors import Permanent
+from tasks.ledger import Ledger, Wanted
+from tasks.ledger.engine import HEAD, MIGRATIONS, Database
 
-FIRST_JOB = {
-    "id": "01jqs8c2m4e6d0v9x7h3k5t1nb", "source": "smtp", "kind": "mail", "key": "k1", "state": "received",
-    "stage": "extract", "sender": "a@sender.example", "recipients": "[]", "subject": "", "message_id": "",
-    "content_type": "message/rfc822", "name": "", "headers": "{}", "raw_sha256": "0" * 64, "raw_size": 4, "raw": b"mail",
-    "reason": "", "approved": 0, "attempts": 0, "outages": 0, "lease_token": 0, "lease_owner": "", "lease_beat": 0,
-    "progress": "{}", "received_at": 1_770_000_000_000, "updated_at": 1_770_000_000_000,
-}  # fmt: skip
+JOB = {
+    "source": "smtp",
+    "kind": "mail",
+    "key": "k",
+    "state": "failed",
+    "stage": "deliver",
+    "sender": "a@sender.example",
+    "recipients": "[]",
+    "subject": "Bill",
+    "message_id": "",
+    "content_type": "message/rfc822",
+    "name": "",
+    "headers": "{}",
+    "raw_sha256": "0" * 64,
+    "raw_size": 3,
+    "raw": b"raw",
+    "reason": "HTTP 404",
+    "approved": 0,
+    "attempts": 1,
+    "outages": 0,
+    "lease_token": 4,
+    "lease_owner": "",
+    "lease_beat": 0,
+    "progress": "{}",
+    "received_at": 1000,
+    "updated_at": 9000,
+}
+DELIVERY = {"transport": "webhook", "key": "x", "content_type": "application/json", "headers": "{}", "body": b"{}"}
 
 
-def first_schema(url: str) -> Database:
-    """A database as the first release made it, with one job."""
+def insert(connection: sa.Connection, table: str, **values: object) -> None:
+    names = ", ".join(values)
+    connection.execute(sa.text(f"INSERT INTO {table} ({names}) VALUES (:{', :'.join(values)})"), values)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """A ledger at 0002 with a job that sent one delivery, failed at two (one without an attempt) and waits for one."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
     database = Database(url)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["database"] = database
-    command.upgrade(config, "0001")
-    names = ", ".join(FIRST_JOB)
-    marks = ", ".join(f":{name}" for name in FIRST_JOB)
+    command.upgrade(config, "0002")
     with database.write() as connection:
-        connection.execute(sa.text(f"INSERT INTO jobs ({names}) VALUES ({marks})"), FIRST_JOB)
-    return database
-
-
-def test_a_ledger_of_the_first_release_is_brought_to_this_one(settings: Settings) -> None:
-    """Its jobs are there, its keys still recognise repeats, and what came later works."""
-    database = first_schema(settings.ledger)
-    database.migrate()
+        insert(connection, "jobs", id="1" * 26, **JOB)
+        states = (("sent", 5000), ("failed", None), ("failed", None), ("pending", None))
+        for ordinal, (state, sent_at) in enumerate(states):
+            values = {**DELIVERY, "state": state, "sent_at": sent_at, "attempts": 1, "reason": ""}
+            insert(connection, "deliveries", job_id="1" * 26, ordinal=ordinal, target="books", **values)
+        for number, ended in ((1, 6000), (2, 7000)):
+            values = {"number": number, "token": 3, "started_at": ended - 10, "ended_at": ended}
+            texts = {"outcome": "permanent", "detail": "HTTP 404", "response": ""}
+            insert(connection, "attempts", job_id="1" * 26, delivery=1, **values, **texts)
     database.close()
-    ledger = Ledger.open(settings.ledger)
-    door = Intake(ledger, Blobs(settings.blobs_dir), settings.inline_limit)
-    assert [job.id for job in ledger.jobs.page()] == [FIRST_JOB["id"]]
-    assert ledger.jobs.raw(str(FIRST_JOB["id"])) == b"mail"
-    assert door.accept(envelope("k1"), b"mail").job_id == FIRST_JOB["id"]
-    assert ledger.tokens.all() == []
-    door.close()
+    return url
 
 
-def test_migrating_twice_changes_nothing(settings: Settings) -> None:
-    """Several processes may do it."""
-    database = first_schema(settings.ledger)
-    database.migrate()
-    revision = database.revision()
-    database.migrate()
-    assert database.revision() == revision
-    database.close()
+def test_a_ledger_of_the_last_schema_is_refused_until_it_is_migrated(url: str) -> None:
+    """Its rows are what they were; what failed has the time of its last attempt, else of its job's last change."""
+    with pytest.raises(Permanent, match="postroom migrate"):
+        Ledger.open(url)
+    old = Ledger(url)
+    old.database.migrate()
+    assert old.database.revision() == HEAD
+    ledger = Ledger.open(url)
+    states = ledger.deliveries.of("1" * 26)
+    assert [(one.state, one.failed_at, one.sent_at, one.tried_since) for one in states] == [
+        ("sent", None, 5000, None),
+        ("failed", 7000, None, None),
+        ("failed", 9000, None, None),
+        ("pending", None, None, None),
+    ]
+    assert ledger.jobs.raw("1" * 26) == b"raw"
+    assert ledger.endpoints.all() == []
+    assert ledger.endpoints.unsent() == {"books": {"failed": 2, "pending": 1}}
+    [found] = ledger.redeliveries.find(Wanted("webhook", "books", ("failed",), since=7000, until=7000))
+    assert (found.ordinals, found.obstacle) == ((1,), "")
+    old.close()
+    ledger.close()
+
+
+def test_it_can_be_taken_back(url: str) -> None:
+    """Down and up again: the rows are still there."""
+    ledger = Ledger(url)
+    ledger.database.migrate()
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["database"] = ledger.database
+    command.downgrade(config, "0002")
+    assert ledger.database.revision() == "0002"
+    ledger.database.migrate()
+    assert len(ledger.deliveries.of("1" * 26)) == 4
+    ledger.close()
