@@ -92,18 +92,9 @@ class Deliveries:
         An attempt still open from a worker that died is marked in doubt: it may have reached the other side.
         """
         now = now_ms()
-        mine = (attempts.c.job_id == lease.job_id) & (attempts.c.delivery == ordinal)
         with self._database.write() as connection:
             _fence(connection, lease)
-            connection.execute(
-                sa.update(attempts)
-                .where(mine, attempts.c.outcome == "open")
-                .values(
-                    outcome="in-doubt",
-                    ended_at=now,
-                    detail="the worker died in this attempt; sent again under the same key",
-                )
-            )
+            _doubt(connection, lease, ordinal, now, "the worker died in this attempt; sent again under the same key")
             _move(connection, lease, ordinal, tried_since=sa.func.coalesce(deliveries.c.tried_since, now))
             return int(
                 connection.execute(
@@ -141,10 +132,12 @@ class Deliveries:
             _move(connection, lease, ordinal, failed_at=now if due_at is None else None, **values)
 
     def refuse(self, lease: Lease, ordinal: int, reason: str) -> None:
-        """It ends without an attempt. Raises LeaseLost."""
+        """It ends without an attempt; one that a dead worker left open is in doubt. Raises LeaseLost."""
+        now = now_ms()
         with self._database.write() as connection:
             _fence(connection, lease)
-            _move(connection, lease, ordinal, state="failed", due_at=None, reason=reason, failed_at=now_ms())
+            _doubt(connection, lease, ordinal, now, "the worker died in this attempt; not sent again")
+            _move(connection, lease, ordinal, state="failed", due_at=None, reason=reason, failed_at=now)
 
     def reopen(self, job_id: str, *, resend: bool) -> None:
         """Make the job's failed deliveries (and with `resend` sent ones too) pending again."""
@@ -173,6 +166,13 @@ def _fence(connection: sa.Connection, lease: Lease) -> None:
     query = sa.select(jobs.c.id).where(held).with_for_update()  # PostgreSQL: nobody moves the lease until we commit
     if connection.execute(query).one_or_none() is None:
         raise LeaseLost(f"{lease.stage.value} of job {lease.job_id} belongs to somebody else now")
+
+
+def _doubt(connection: sa.Connection, lease: Lease, ordinal: int, now: int, detail: str) -> None:
+    """Mark an attempt that is still open: whether it arrived is not known."""
+    mine = (attempts.c.job_id == lease.job_id) & (attempts.c.delivery == ordinal)
+    changed = sa.update(attempts).where(mine, attempts.c.outcome == "open")
+    connection.execute(changed.values(outcome="in-doubt", ended_at=now, detail=detail))
 
 
 def _end(

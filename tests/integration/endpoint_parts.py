@@ -1,16 +1,12 @@
-"""What tests of endpoints over days share: a clock that is moved, jobs at their deliveries, and workers by hand."""
+"""What tests of endpoints over days share: jobs at their deliveries, and workers by hand."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from config.settings import Settings
-from tasks.clock import now_ms
 from tasks.intake import Intake
 from tasks.ledger import Ledger
 from tasks.models import Delivery, Job, Kind, Stage, State
@@ -19,20 +15,6 @@ from tasks.workshop import Workshop
 from tests.conftest import envelope
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-
-
-class Clock:
-    """Wall clock and monotonic clock, moved by hand."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.ahead = 0.0
-        real, steady = time.time_ns, time.monotonic
-        monkeypatch.setattr(time, "time_ns", lambda: real() + int(self.ahead * 1e9))
-        self.monotonic = lambda: steady() + self.ahead
-
-    def to(self, moment_ms: int) -> None:
-        """Move on to this time, if it lies ahead."""
-        self.ahead += max(0.0, (moment_ms - now_ms()) / 1000)
 
 
 class Post:

@@ -16,10 +16,11 @@ from tasks.clock import iso, now_ms
 from tasks.intake import Intake
 from tasks.models import State
 from tasks.transports import webhook
-from tests.integration.endpoint_parts import Clock, Post
+from tests.integration.endpoint_parts import Post
 from tests.integration.test_cli import postroom
 from tests.integration.test_smtp_out import sink as mail_sink
 from tests.integration.webhook_parts import Sink, replies, sink
+from tests.moved_clock import Clock
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS

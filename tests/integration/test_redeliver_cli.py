@@ -15,10 +15,11 @@ from tasks.clock import iso, now_ms
 from tasks.intake import Intake
 from tasks.models import Stage, State
 from tasks.transports import webhook
-from tests.integration.endpoint_parts import Clock, Post
+from tests.integration.endpoint_parts import Post
 from tests.integration.test_cli import postroom
 from tests.integration.test_smtp_out import sink as mail_sink
 from tests.integration.webhook_parts import Sink, replies, sink
+from tests.moved_clock import Clock
 
 DAY_MS = 86_400_000
 

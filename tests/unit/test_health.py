@@ -19,25 +19,14 @@ from tasks.pipeline import from_stage, run
 from tasks.schedules import DAY, HOUR, MINUTE, next_look
 from tasks.workshop import Workshop
 from tests.conftest import envelope
+from tests.moved_clock import Clock
 
 [DELIVER] = from_stage(Stage.DELIVER)
 
 
-class Clock:
-    """The wall clock, moved by hand."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def on(self, seconds: float) -> None:
-        self.ahead += seconds
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    moved, real = Clock(), time.time_ns
-    monkeypatch.setattr(time, "time_ns", lambda: real() + int(moved.ahead * 1e9))
-    return moved
+    return Clock(monkeypatch)
 
 
 @pytest.fixture
@@ -118,7 +107,7 @@ def due(shop: Workshop, job_id: str, clock: Clock) -> None:
     job = shop.ledger.jobs.get(job_id)
     assert job is not None
     if job.due_at:
-        clock.on(max(0.0, job.due_at / 1000 - time.time_ns() / 1e9) + 0.001)
+        clock.to(job.due_at)
 
 
 def alerts(shop: Workshop) -> list[Job]:
@@ -229,6 +218,19 @@ def test_what_waits_ends_when_the_endpoint_is_disabled(
     assert (job.state, books.state, orders.state) == (State.WAITING, "failed", "pending")
     assert "orders" in job.reason
     assert len(world.asked) == asked
+
+
+def test_an_attempt_that_a_dead_worker_left_open_is_in_doubt(shop: Workshop, sends: Sends, world: World) -> None:
+    """The endpoint was disabled before the next worker came: nothing is sent, and the story says what is not known."""
+    job_id = sends("books")
+    claimed = shop.ledger.leases.claim(job_id, Stage.DELIVER, State.DELIVERING, "dead")
+    assert claimed
+    shop.ledger.deliveries.begin(claimed[1], 0, 1)
+    shop.ledger.leases.take_back(shop.ledger.leases.held()[0], "killed")
+    shop.ledger.endpoints.disable("books", "by hand", 1)
+    assert worked(shop, job_id)[0].state is State.FAILED
+    assert [one.outcome for one in shop.ledger.deliveries.attempts_of(job_id)] == ["in-doubt"]
+    assert world.asked == []
 
 
 def test_disabled_while_another_worker_was_sending(
