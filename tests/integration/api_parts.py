@@ -63,16 +63,6 @@ def running(settings: Settings, **web: Any) -> Iterator[House]:
     intake.close()
 
 
-def problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
-    """Check that the answer is a problem of this kind (RFC 9457), and return it."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    content: dict[str, Any] = response.json()
-    assert content["type"] == f"urn:postroom:problem:{kind}"
-    assert (content["status"], bool(content["title"]), bool(content["detail"])) == (status, True, True)
-    return content
-
-
 def claim(ledger: Ledger, job_id: str, stage: Stage, running: State) -> Lease:
     claimed = ledger.leases.claim(job_id, stage, running, "tester")
     assert claimed is not None

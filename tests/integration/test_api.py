@@ -21,7 +21,8 @@ from daemon.web.upload import read
 from tasks.models import Kind, Stage, State
 from tasks.payload import Payload
 from tasks.readers import read_message
-from tests.integration.api_parts import MAIL, PDF, TEXT, House, claim, problem, running, take_to_the_end
+from tests.integration.api_parts import MAIL, PDF, TEXT, House, claim, running, take_to_the_end
+from tests.integration.webhook_parts import problem
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ import pytest
 
 from config.settings import Settings
 from tasks.ledger import Scope
-from tests.integration.api_parts import PDF, House, bearer, problem, running
+from tests.integration.api_parts import PDF, House, bearer, running
 from tests.integration.test_cli import REPO, postroom
+from tests.integration.webhook_parts import problem
 
 
 @pytest.fixture
