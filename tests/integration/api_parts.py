@@ -49,9 +49,10 @@ class House:
 
 
 @contextlib.contextmanager
-def running(settings: Settings, **web: Any) -> Iterator[House]:
-    """The web application under uvicorn, with these options in [web]."""
-    configured = Settings.model_validate({"state_dir": settings.state_dir, "web": {"max_body": 400_000, **web}})
+def running(settings: Settings, webhook: dict[str, Any] | None = None, **web: Any) -> Iterator[House]:
+    """The web application under uvicorn, with these options in [web] and these sources of webhooks."""
+    sections = {"web": {"max_body": 400_000, **web}, "webhook": webhook or {}}
+    configured = Settings.model_validate({"state_dir": settings.state_dir, **sections})
     intake, stop = Intake.open(configured), threading.Event()
     app = make_app(configured, intake, stop=stop)
     with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator
 
@@ -84,7 +85,19 @@ def test_a_large_header_in_one_piece_is_refused(house: House) -> None:
     """All fields at once are counted as well; just below the limit they pass."""
     fields = {f"X-{number}": "y" * 1000 for number in range(60)}
     assert house.post("open", **fields).status_code == 202
-    assert httpx.post(f"{house.url}/hooks/open", headers={**fields, "X-More": "y" * 6000}).status_code == 431
+    answer = httpx.post(f"{house.url}/hooks/open", headers={**fields, "X-More": "y" * 6000})
+    problem(answer, 431, "header-too-large")
+
+
+def test_what_is_no_http_gets_a_problem_too(house: House) -> None:
+    """400, as problem details, for what the parser does not understand; then the connection is closed."""
+    with connect(house) as odd:
+        odd.sendall(b"POST /hooks/open HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: nonsense\r\n\r\nab")
+        answer = b"".join(iter(lambda: odd.recv(4096), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/problem+json" in head
+    assert json.loads(body)["type"] == "urn:postroom:problem:bad-http"
 
 
 def test_headers_that_come_too_slowly_are_cut(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +109,7 @@ def test_headers_that_come_too_slowly_are_cut(house: House, monkeypatch: pytest.
             started = time.monotonic()
             answer = b"".join(iter(lambda: slow.recv(4096), b""))
             assert time.monotonic() - started < 5
-        assert answer.startswith(b"HTTP/1.1 408 ") if opening else answer == b""
+        assert (b"HTTP/1.1 408 " in answer and b"urn:postroom:problem:too-slow" in answer) if opening else answer == b""
 
 
 def test_a_kept_connection_serves_many_requests(house: House) -> None:
