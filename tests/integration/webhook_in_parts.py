@@ -87,9 +87,9 @@ class House:
 
 
 @contextlib.contextmanager
-def listening(settings: Settings) -> Iterator[House]:
+def listening(settings: Settings, sources: dict[str, dict[str, Any]] = SOURCES) -> Iterator[House]:
     """The listener alone under uvicorn, over a ledger in the test's folder."""
-    configured = Settings.model_validate({"state_dir": settings.state_dir, "webhook": SOURCES})
+    configured = Settings.model_validate({"state_dir": settings.state_dir, "webhook": sources})
     intake = Intake.open(configured)
     door, results = Breakable(intake), dict[str, dict[str, Any]]()
     app = FastAPI()
