@@ -58,7 +58,7 @@ def test_the_schemes_own_key_recognises_a_repeat(house: House, source: str, key:
 
 
 def test_the_same_key_with_another_body_is_a_conflict(house: House) -> None:
-    """422 tells which job has the key; nothing is stored."""
+    """422 tells which job has the key; nothing is stored (fault 21)."""
     first = house.post("shop", b'{"total": 1}', "m1").json()
     told = problem(house.post("shop", b'{"total": 2}', "m1"), 422, "key-reused")
     assert told["job"] == first["job"]
