@@ -124,7 +124,7 @@ _PREFER = {
     "name": "Prefer",
     "in": "header",
     "required": False,
-    "schema": {"type": "string", "examples": ["wait=20"]},
+    "schema": {**_TEXT, "examples": ["wait=20"]},
     "description": "`wait=N`: answer with the result when it is ready within N seconds (RFC 7240); others are ignored.",
 }
 

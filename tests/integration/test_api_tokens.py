@@ -94,6 +94,25 @@ def test_a_public_address_needs_tokens(house: House) -> None:
     problem(house.http.get("/jobs"), 401, "no-token")
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"require_token": False}, {"require_token": True}, {"public_url": "https://p.example"}]
+)
+def test_the_document_tells_whether_a_token_may_be_left_out(house: House, options: dict[str, Any]) -> None:
+    """`{}` beside the token's scheme where somebody needs none; nothing at all for health and webhooks."""
+    paths = house.http.get("/openapi.json").json()["paths"]
+    everybody = options.get("require_token") is True or "public_url" in options
+    for path, method in (
+        ("/jobs", "get"),
+        ("/jobs", "post"),
+        ("/jobs/batch", "post"),
+        ("/jobs/{job_id}/events", "get"),
+    ):
+        assert paths[path][method]["security"] == [{"token": []}, *([] if everybody else [{}])]
+    assert not any(
+        "security" in paths[path][method] for path, method in (("/healthz", "get"), ("/hooks/{source}", "post"))
+    )
+
+
 @pytest.mark.parametrize("options", [{"require_token": False}])
 def test_tokens_can_be_done_without(house: House) -> None:
     """false asks nobody; a token that is sent and wrong is refused all the same."""
