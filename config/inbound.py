@@ -216,13 +216,17 @@ class WebhookSource(Section):
             raise ValueError('mtls believes a header, so say who may send it; write proxies = ["127.0.0.1"]')
         return self
 
+    def _guessed(self, secret: str) -> str:
+        """The part of an entry of `secrets` that a stranger would have to guess."""
+        return secret.partition(":")[2] if self.scheme == "basic" else secret
+
     def warnings(self) -> tuple[str, ...]:
         """What `postroom check` says about a source that works but is weak."""
         found = []
         if self.scheme == "none":
             found.append('scheme = "none": whoever reaches the port can post; set a scheme and secrets')
-        elif self.scheme not in {"basic", "mtls"} and any(len(s.get_secret_value()) < 16 for s in self.secrets):
-            found.append("a secret is shorter than 16 characters; make a longer one")
+        elif self.scheme != "mtls" and any(len(self._guessed(s.get_secret_value())) < 16 for s in self.secrets):
+            found.append("a secret is shorter than 16 characters and can be guessed; make a longer one")
         if self.scheme == "hmac" and self.hmac.algorithm == "sha1":
             found.append("hmac uses sha1; ask the sender for sha256")
         return tuple(found)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from config.inbound import ImapAccount
+from config.inbound import ImapAccount, is_loopback
 from config.outbound import SmtpOut, WebhookEndpoint
 from config.settings import Settings
 from tasks import alerts, egress
@@ -62,12 +62,40 @@ def dependencies(settings: Settings) -> Iterator[Finding]:
             f"start it, or mend [endpoint.{name}] url",
         )
     yield from _disabled(settings)
+    yield from weaknesses(settings)
+    for said in (*template_problems(settings), *alerts.template_problems(settings)):
+        yield Finding("templates", "failed", said, "mend the template")
+
+
+def weaknesses(settings: Settings) -> Iterator[Finding]:
+    """What works and is weaker than its admin may think. Nothing is connected to."""
     for kind, sections in (("webhook", settings.webhook), ("endpoint", settings.endpoint)):
         for name, section in sections.items():
             for said in section.warnings():
                 yield Finding(f"{kind}.{name}", "warning", said)
-    for said in (*template_problems(settings), *alerts.template_problems(settings)):
-        yield Finding("templates", "failed", said, "mend the template")
+    web = settings.web
+    reached = _reached_by_others(settings)
+    if not web.enabled or not reached or web.require_token is True:
+        return
+    if web.require_token is False:
+        said = f"require_token = false, and {reached}: whoever reaches it may read and hand in jobs"
+        yield Finding("web", "warning", said, "write require_token = true in [web]")
+    elif not web.public_url:  # with it, everybody needs a token
+        said = (
+            f'require_token = "remote", and {reached}: what a proxy on this machine hands on without X-Forwarded-For'
+            " or Via passes for a program of this machine, and needs no token"
+        )
+        yield Finding("web", "warning", said, "write require_token = true in [web]")
+
+
+def _reached_by_others(settings: Settings) -> str:
+    """The setting that says that not only programs on this machine reach the web process; empty when none does."""
+    if not is_loopback(settings.web.host):
+        return f"host {settings.web.host} is reached by other machines"
+    if settings.web.public_url:
+        return "public_url tells that others come"
+    proxied = next((name for name, source in settings.webhook.items() if source.proxies), "")
+    return f"[webhook.{proxied}] names proxies" if proxied else ""
 
 
 def _disabled(settings: Settings) -> Iterator[Finding]:

@@ -75,7 +75,7 @@ OPERATION: dict[str, Any] = {
             "name": "Prefer",
             "in": "header",
             "required": False,
-            "schema": _TEXT,
+            "schema": {**_TEXT, "examples": ["wait=20"]},
             "description": "`wait=N`: answer with the result when it is ready within N seconds (RFC 7240).",
         },
     ],

@@ -7,16 +7,20 @@ otherwise hold a connection, or fill memory, for as long as it likes.
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from daemon.listeners.webhook_problems import MEDIA_TYPE, Refused
+
 MAX_HEADER = 65_536
 """Bytes of request line and header together."""
 
-_ANSWERS = {
-    408: b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
-    431: b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+_SAID = {
+    HTTPStatus.BAD_REQUEST: ("bad-http", "this is no HTTP request"),
+    HTTPStatus.REQUEST_TIMEOUT: ("too-slow", "the header was not complete in time"),
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: ("header-too-large", f"the header is larger than {MAX_HEADER} bytes"),
 }
 
 
@@ -48,7 +52,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._in_header:
             self._read += len(data)
             if self._read > MAX_HEADER:
-                self._cut(431)
+                self._cut(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
                 return
         super().data_received(data)
         if self._in_header and self._header_timer is None:
@@ -78,10 +82,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Say 431 where it was the size, 400 where it was no HTTP."""
-        if self._fields > MAX_HEADER:
-            self._cut(431)
-        else:
-            super().send_400_response(msg)
+        large = self._fields > MAX_HEADER
+        self._cut(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if large else HTTPStatus.BAD_REQUEST)
 
     def _start_timer(self) -> None:
         self._header_timer = self.loop.call_later(self.header_timeout, self._too_slow)
@@ -93,12 +95,17 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         if self._in_header:
-            self._cut(408)
+            self._cut(HTTPStatus.REQUEST_TIMEOUT)
         else:
             self.transport.close()
 
-    def _cut(self, status: int) -> None:
+    def _cut(self, status: HTTPStatus) -> None:
+        """Answer with a problem, as everybody else here does, and close."""
         self._stop_timer()
-        if not self.transport.is_closing():
-            self.transport.write(_ANSWERS[status])
-            self.transport.close()
+        if self.transport.is_closing():
+            return
+        body = bytes(Refused(status, *_SAID[status]).response().body)
+        head = f"HTTP/1.1 {status.value} {status.phrase}\r\nconnection: close\r\n"
+        head += f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n\r\n"
+        self.transport.write(head.encode() + body)
+        self.transport.close()

@@ -15,7 +15,7 @@ from starlette.responses import StreamingResponse
 from config.settings import Settings
 from daemon.listeners.webhook_problems import Refused
 from daemon.web import openapi, stream
-from daemon.web.auth import Guard
+from daemon.web.auth import BEARER, Guard
 from daemon.web.results import result_of
 from tasks.app import BROKER_ERRORS, make_app, ping
 from tasks.blobs import Blobs
@@ -61,7 +61,7 @@ def health(settings: Settings, ledger: Ledger) -> APIRouter:
 
 def router(settings: Settings, ledger: Ledger, guard: Guard, stop: threading.Event) -> APIRouter:
     """The routes that read jobs. Streams end when `stop` is set."""
-    routes = APIRouter(tags=["jobs"], dependencies=[Depends(guard.needs(Scope.READ))])
+    routes = APIRouter(tags=["jobs"], dependencies=[Depends(BEARER), Depends(guard.needs(Scope.READ))])
     blobs = Blobs(settings.blobs_dir)
     streams = _Streams(ledger, stop)
 

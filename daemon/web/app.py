@@ -19,7 +19,7 @@ from config.settings import Settings
 from daemon.listeners import webhook
 from daemon.listeners.webhook_problems import Refused
 from daemon.listeners.webhook_protocol import GuardedProtocol
-from daemon.web import api, sending, submit
+from daemon.web import api, openapi, sending, submit
 from daemon.web.auth import Guard
 from daemon.web.results import finished_by
 from tasks.errors import Unavailable
@@ -57,6 +57,9 @@ def make_app(
     app.include_router(sending.router(settings, ledger, guard))
     app.include_router(api.router(settings, ledger, guard, stop or threading.Event()))
     _answer_with_problems(app)
+    if not guard.asks_everybody:
+        document = app.openapi
+        app.openapi = lambda: openapi.without_token(document())  # type: ignore[method-assign]  # FastAPI's documented way
     return whole
 
 
@@ -68,10 +71,11 @@ def _answer_with_problems(app: FastAPI) -> None:
         return error.response()
 
     @app.exception_handler(HTTPException)
-    async def problem(_request: Request, error: HTTPException) -> Response:
+    async def problem(request: Request, error: HTTPException) -> Response:
         status = HTTPStatus(error.status_code)
         code = status.phrase.lower().replace(" ", "-")
-        return Refused(status, code, str(error.detail), error.headers).response()
+        allowed = _allowed(app, request) if status is HTTPStatus.METHOD_NOT_ALLOWED else {}
+        return Refused(status, code, str(error.detail), {**(error.headers or {}), **allowed}).response()
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> Response:
@@ -82,6 +86,13 @@ def _answer_with_problems(app: FastAPI) -> None:
     async def unavailable(_request: Request, error: Unavailable) -> Response:
         wait = {"Retry-After": "5"}
         return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", error.reason, wait).response()
+
+
+def _allowed(app: FastAPI, request: Request) -> dict[str, str]:
+    """What the path takes by all of its routes: the framework names the first one's (RFC 9110 section 10.2.1)."""
+    path = getattr(request.scope.get("route"), "path", "")
+    methods = app.openapi()["paths"].get(path)
+    return {"Allow": ", ".join(sorted(method.upper() for method in methods))} if methods else {}
 
 
 def serve(settings: Settings, intake: Intake, stop: threading.Event, ready: Callable[[str], None]) -> None:

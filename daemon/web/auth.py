@@ -8,6 +8,7 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from fastapi import Request
+from fastapi.security import HTTPBearer
 
 from config.inbound import WebListener, is_loopback
 from daemon.listeners.webhook_problems import Refused
@@ -16,6 +17,9 @@ from tasks.ledger import Scope, Tokens
 _BY_PROXY = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"})
 _OWN_PAGE = frozenset({"same-origin", "none"})
 _REALM = 'Bearer realm="postroom"'
+
+BEARER = HTTPBearer(auto_error=False, scheme_name="token", description="`postroom token create` makes one.")
+"""Tells the OpenAPI document that a route takes tokens; `Guard` decides."""
 
 
 class Guard:
@@ -32,6 +36,11 @@ class Guard:
             self._check(request, scope)
 
         return check
+
+    @property
+    def asks_everybody(self) -> bool:
+        """Whether there is nobody who may do without a token."""
+        return self._web.require_token is True or bool(self._web.require_token and self._web.public_url)
 
     def _check(self, request: Request, scope: Scope) -> None:
         kind, _, text = request.headers.get("authorization", "").partition(" ")
@@ -51,10 +60,7 @@ class Guard:
             raise Refused(HTTPStatus.FORBIDDEN, "scope", said, {"WWW-Authenticate": told})
 
     def _needs_none(self, request: Request) -> bool:
-        required = self._web.require_token
-        if isinstance(required, bool):
-            return not required
-        return not self._web.public_url and from_this_machine(request)
+        return not self.asks_everybody and (self._web.require_token is False or from_this_machine(request))
 
 
 def from_this_machine(request: Request) -> bool:

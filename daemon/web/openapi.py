@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from daemon.listeners import webhook_keys
 from daemon.listeners.webhook_openapi import PROBLEM
 from daemon.listeners.webhook_problems import MEDIA_TYPE
 from daemon.web.stream import MEDIA_TYPE as EVENT_STREAM
-from daemon.web.upload import OPTIONS
+from daemon.web.upload import MAX_FILES, OPTIONS
 from tasks.payload import Payload
+
+MAX_KEY = webhook_keys.MAX_KEY - 4
+"""Characters of an Idempotency-Key: a batch appends the number of each file."""
+_SEEN = r"!-~\xa1-\xac\xae-\xff"
+"""Characters of a header that can be seen."""
 
 _TEXT = {"type": "string"}
 _URL = {"type": "string", "format": "uri-reference", "description": "Where the job can be looked at."}
@@ -35,6 +41,17 @@ _ITEM = {
 }
 _BATCH = {"type": "object", "required": ["jobs"], "properties": {"jobs": {"type": "array", "items": _ITEM}}}
 
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["step", "progress", "end"]},
+        "id": {"type": "string", "pattern": r"^[0-9]+(\.end)?$", "description": "For `Last-Event-ID`."},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
+"""One server-sent event; before OpenAPI 3.2 the schema of a stream is that of its items."""
+
 _SAID = {
     400: "The request cannot be read: no file, an unknown option, a broken form, an unusable key.",
     401: "A token is needed, or the one that was sent is unknown or revoked.",
@@ -53,6 +70,15 @@ _SAID = {
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that answers these with problem details (RFC 9457)."""
     return {status: {"description": _SAID[status], "content": {MEDIA_TYPE: {"schema": PROBLEM}}} for status in statuses}
+
+
+def without_token(document: dict[str, Any]) -> dict[str, Any]:
+    """`document`, changed to say that a token may be left out (an empty security requirement)."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "security" in operation and {} not in operation["security"]:
+                operation["security"].append({})
+    return document
 
 
 def _answer(description: str, schema: dict[str, Any], media_type: str = "application/json") -> dict[str, Any]:
@@ -76,7 +102,7 @@ BATCHED: dict[int | str, dict[str, Any]] = {
     **_WRITES,
 }
 STREAMED: dict[int | str, dict[str, Any]] = {
-    200: _answer("Events `step` (numbered), `progress` and at last `end`.", _TEXT, EVENT_STREAM),
+    200: _answer("Events `step` (numbered), `progress` and at last `end`.", _EVENT, EVENT_STREAM),
     204: {"description": "`Last-Event-ID` was the end's: there is nothing more to tell."},
     **READS_ONE,
 }
@@ -118,36 +144,37 @@ def body_of(schema: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-_FILE = {"type": "string", "format": "binary"}
+_FILE = {"type": "string", "format": "binary", "minLength": 1}
 _KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "schema": {"type": "string", "maxLength": 255, "pattern": "^[!-~]+$"},
+    "schema": {"type": "string", "pattern": rf"^[ {_SEEN}]*[{_SEEN}][ {_SEEN}]*$", "maxLength": MAX_KEY},
     "description": "The program's own name for this request; a repeat is recognised by it. Default: the content.",
 }
 _PREFER = {
     "name": "Prefer",
     "in": "header",
     "required": False,
-    "schema": {"type": "string", "pattern": "^wait=[0-9]{1,3}$"},
-    "description": "`wait=N`: answer with the result when it is ready within N seconds (RFC 7240).",
+    "schema": {**_TEXT, "examples": ["wait=20"]},
+    "description": "`wait=N`: answer with the result when it is ready within N seconds (RFC 7240); others are ignored.",
 }
 
 
 def _operation(*parameters: dict[str, Any], raw: bool) -> dict[str, Any]:
-    options = {name: {"type": "string", "description": said} for name, said in OPTIONS.items()}
+    options = {name: {**option.schema, "description": option.says} for name, option in OPTIONS.items()}
     form = {
         "type": "object",
         "required": ["file"],
-        "properties": {"file": {"type": "array", "items": _FILE, "minItems": 1}, **options},
+        "properties": {"file": {"type": "array", "items": _FILE, "minItems": 1, "maxItems": MAX_FILES}, **options},
+        "additionalProperties": False,
     }
     content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
     if raw:
         content["*/*"] = {"schema": _FILE}
     query = [
-        {"name": name, "in": "query", "required": False, "schema": {"type": "string"}, "description": said}
-        for name, said in OPTIONS.items()
+        {"name": name, "in": "query", "required": False, "schema": option.schema, "description": option.says}
+        for name, option in OPTIONS.items()
     ]
     return {"parameters": [*parameters, *query], "requestBody": {"required": True, "content": content}}
 

@@ -12,11 +12,11 @@ from starlette.responses import JSONResponse, Response
 
 from config.settings import Settings
 from daemon.listeners.webhook import Door
-from daemon.listeners.webhook_keys import MAX_KEY, KeyFinder, NoKey
+from daemon.listeners.webhook_keys import KeyFinder, NoKey
 from daemon.listeners.webhook_limits import Gone, read_body
 from daemon.listeners.webhook_problems import Refused, not_stored
 from daemon.web import openapi
-from daemon.web.auth import Guard
+from daemon.web.auth import BEARER, Guard
 from daemon.web.results import Finished, Waiting, own_url
 from daemon.web.upload import Upload, read
 from tasks.errors import Unavailable
@@ -32,7 +32,7 @@ _KEY = "idempotency-key"
 def router(settings: Settings, intake: Door, guard: Guard, finished: Finished) -> APIRouter:
     """The routes, over `intake`."""
     submits = _Submits(settings, intake, finished)
-    routes = APIRouter(tags=["jobs"], dependencies=[Depends(guard.needs(Scope.SUBMIT))])
+    routes = APIRouter(tags=["jobs"], dependencies=[Depends(BEARER), Depends(guard.needs(Scope.SUBMIT))])
     routes.add_api_route(
         "/jobs",
         submits.one,
@@ -114,8 +114,8 @@ class _Submits:
             key = self._keys.find(request.headers, b"")
         except NoKey as error:
             raise Refused(HTTPStatus.BAD_REQUEST, "no-key", str(error)) from None
-        if len(key) > MAX_KEY - 4:
-            raise Refused(HTTPStatus.BAD_REQUEST, "no-key", f"the key is longer than {MAX_KEY - 4} characters")
+        if len(key) > openapi.MAX_KEY:
+            raise Refused(HTTPStatus.BAD_REQUEST, "no-key", f"the key is longer than {openapi.MAX_KEY} characters")
         return key
 
     async def _accept(self, envelope: Envelope, raw: bytes) -> Receipt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -26,18 +27,45 @@ MAX_FIELD = 2_000
 """Bytes of an option."""
 MAX_PART_HEADER = 8_192
 MAX_PART_HEADERS = 20
-OPTIONS = {
-    "sender": "Address that the reply goes to; of a mail: default is what stands in its header.",
-    "source": "Name of the program, for routes and lists: the job's source is then `api:NAME`.",
-    "name": "File name, for a raw body.",
-}
-"""Form fields, or parameters of the query."""
-
 _FORM = "multipart/form-data"
 _MAIL, _JSON = "message/rfc822", "application/json"
-_ADDRESS = re.compile(r"[^\s<>@,;]{1,64}@[^\s<>@,;]{1,255}")
-_SOURCE = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
 _MAX_NAME = 200
+_NOT_IN_ADDRESS = r"\s<>@,;\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+"""Separators, and what cannot be seen."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a program may say beside the files, in a form field or in the query. Empty is as good as not said."""
+
+    says: str
+    pattern: str
+    """What the whole value has to be, in words that Python's `re` and ECMA-262 read alike; empty: anything."""
+    wanted: str
+
+    @property
+    def schema(self) -> dict[str, str]:
+        """For the OpenAPI document."""
+        return {"type": "string", "pattern": self.pattern} if self.pattern else {"type": "string"}
+
+    def takes(self, value: str) -> bool:
+        """Whether `value` may be given."""
+        return not self.pattern or re.fullmatch(self.pattern, value) is not None
+
+
+OPTIONS = {
+    "sender": Option(
+        "Address that the reply goes to; of a mail: default is what stands in its header.",
+        rf"^([^{_NOT_IN_ADDRESS}]{{1,64}}@[^*{_NOT_IN_ADDRESS}]{{1,255}})?$",
+        "a mail address; write name@domain",
+    ),
+    "source": Option(
+        "Name of the program, for routes and lists: the job's source is then `api:NAME`.",
+        r"^([a-z0-9][a-z0-9._-]{0,39})?$",
+        "1 to 40 lower-case letters, digits, dots, hyphens and underscores",
+    ),
+    "name": Option("File name, for a raw body; what is no part of a file name is left out.", "", "a file name"),
+}
 
 
 @dataclass
@@ -64,18 +92,17 @@ class Upload:
     files: list[File] = field(default_factory=list)
     options: dict[str, str] = field(default_factory=dict)
 
-    def checked(self) -> Upload:
-        """Itself. Raises Refused 400 for options that are unknown or wrong, for no file and for an empty one."""
-        for name, value in self.options.items():
+    def set(self, options: Mapping[str, str]) -> None:
+        """Take options over, before earlier ones. Raises Refused 400 for one that is unknown or wrong."""
+        for name, value in options.items():
             if name not in OPTIONS:
                 raise _bad("bad-option", f"no option {name[:40]!r}; known: {', '.join(OPTIONS)}")
-            if not value.isprintable():
-                raise _bad("bad-option", f"{name} holds characters that cannot be printed")
-        sender, source = self.options.get("sender", ""), self.options.get("source", "api")
-        if sender and not _ADDRESS.fullmatch(sender):
-            raise _bad("bad-option", "sender is no mail address; write name@domain")
-        if not _SOURCE.fullmatch(source):
-            raise _bad("bad-option", "source is 1 to 40 lower-case letters, digits, dots, hyphens and underscores")
+            if not OPTIONS[name].takes(value):
+                raise _bad("bad-option", f"{name} is not {OPTIONS[name].wanted}")
+            self.options[name] = value
+
+    def checked(self) -> Upload:
+        """Itself. Raises Refused 400 for no file and for an empty one."""
         if not self.files:
             raise _bad("no-file", "the request holds no file")
         for number, file in enumerate(self.files, start=1):
@@ -112,16 +139,19 @@ class Upload:
 
 
 def read(content_type: str, query: dict[str, str], body: bytes) -> Upload:
-    """What a request holds. Raises Refused 400 for a form that cannot be read, or has too many parts."""
+    """What a request holds. Raises Refused 400 for a wrong option, a form that cannot be read or has too many parts."""
+    upload = Upload()
+    upload.set(query)
     claimed = content_type[:200] if content_type.isprintable() else ""
     if essence(claimed) != _FORM:
-        name = clean_name(query.get("name", ""))
-        files = [File(name, claimed or "application/octet-stream", body)] if body else []
-        return Upload(files, dict(query))
+        if body:
+            name = clean_name(query.get("name", ""))
+            upload.files.append(File(name, claimed or "application/octet-stream", body))
+        return upload
     boundary = parse_options_header(claimed)[1].get(b"boundary", b"")
     if not boundary:
         raise _bad("bad-form", "the Content-Type multipart/form-data names no boundary")
-    form = _Form(Upload(options=dict(query)))
+    form = _Form(upload)
     try:
         parser = MultipartParser(boundary, form.callbacks())
         parser.write(body)
@@ -129,7 +159,7 @@ def read(content_type: str, query: dict[str, str], body: bytes) -> Upload:
         raise _bad("bad-form", f"the form cannot be read: {error}") from None
     if not form.ended:
         raise _bad("bad-form", "the form breaks off: its last boundary is missing")
-    return form.upload
+    return upload
 
 
 def packed(files: list[File]) -> tuple[str, bytes]:
@@ -215,7 +245,7 @@ class _Form:
         name = told.get(b"name", b"").decode("utf-8", "replace")
         if len(self._data) > MAX_FIELD:
             raise _bad("bad-option", f"{name[:40]!r} is longer than {MAX_FIELD} bytes; is it a file without a name?")
-        self.upload.options[name] = self._data.decode("utf-8", "replace").strip()
+        self.upload.set({name: self._data.decode("utf-8", "replace").strip()})
 
     def _file(self, name: str) -> None:
         if not name and not self._data:

@@ -49,10 +49,11 @@ class House:
 
 
 @contextlib.contextmanager
-def running(settings: Settings, **web: Any) -> Iterator[House]:
-    """The web application under uvicorn, with these options in [web]."""
+def running(settings: Settings, webhook: dict[str, Any] | None = None, **web: Any) -> Iterator[House]:
+    """The web application under uvicorn, with these options in [web] and these sources of webhooks."""
+    sections = {"web": {"max_body": 400_000, **web}, "webhook": webhook or {}}
     given = {"state_dir": settings.state_dir, "ledger_url": settings.ledger_url}
-    configured = Settings.model_validate({**given, "web": {"max_body": 400_000, **web}})
+    configured = Settings.model_validate({**given, **sections})
     intake, stop = Intake.open(configured), threading.Event()
     app = make_app(configured, intake, stop=stop)
     with (
@@ -62,16 +63,6 @@ def running(settings: Settings, **web: Any) -> Iterator[House]:
         yield House(url, intake, http, stop)
         stop.set()
     intake.close()
-
-
-def problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
-    """Check that the answer is a problem of this kind (RFC 9457), and return it."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    content: dict[str, Any] = response.json()
-    assert content["type"] == f"urn:postroom:problem:{kind}"
-    assert (content["status"], bool(content["title"]), bool(content["detail"])) == (status, True, True)
-    return content
 
 
 def claim(ledger: Ledger, job_id: str, stage: Stage, running: State) -> Lease:

@@ -17,10 +17,10 @@ from tasks.models import Job, Stage, State
 from tasks.pipeline import from_stage, run
 from tasks.transports import webhook
 from tasks.workshop import Workshop
-from tests.integration.api_parts import problem, running
+from tests.integration.api_parts import running
 from tests.integration.test_cli import postroom
 from tests.integration.test_smtp_out import sink as mail_sink
-from tests.integration.webhook_parts import replies, sink
+from tests.integration.webhook_parts import problem, replies, sink
 
 [DELIVER] = from_stage(Stage.DELIVER)
 

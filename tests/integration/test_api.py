@@ -21,7 +21,8 @@ from daemon.web.upload import read
 from tasks.models import Kind, Stage, State
 from tasks.payload import Payload
 from tasks.readers import read_message
-from tests.integration.api_parts import MAIL, PDF, TEXT, House, claim, problem, running, take_to_the_end
+from tests.integration.api_parts import MAIL, PDF, TEXT, House, claim, running, take_to_the_end
+from tests.integration.webhook_parts import problem
 
 
 @pytest.fixture
@@ -124,6 +125,7 @@ def test_many_at_once_under_one_key_are_one_job(house: House) -> None:
         ({"files": {"file": PDF}, "data": {"sender": "nobody"}}, "bad-option"),
         ({"files": {"file": PDF}, "data": {"sender": "a@b\r\nBcc: c@d"}}, "bad-option"),
         ({"files": {"file": PDF}, "data": {"source": "imap:support"}}, "bad-option"),
+        ({"files": {"file": PDF}, "data": {"source": "till"}, "params": {"source": "imap:support"}}, "bad-option"),
         ({"files": {"file": PDF}, "data": {"sender": "x" * 3000}}, "bad-option"),
         ({"files": {"file": ("a.txt", b"", "text/plain")}}, "empty-file"),
         ({"content": b""}, "no-file"),
@@ -267,4 +269,7 @@ def test_wrong_parameters_are_problems(house: House, query: str) -> None:
 def test_unknown_paths_and_methods_are_problems(house: House) -> None:
     """What the framework refuses looks like what we refuse."""
     problem(house.http.get("/nowhere"), 404, "not-found")
-    problem(house.http.delete("/jobs"), 405, "method-not-allowed")
+    for path, methods in (("/jobs", "GET, POST"), ("/jobs/batch", "POST"), (f"/jobs/{'0' * 26}/raw", "GET")):
+        answer = house.http.delete(path)
+        problem(answer, 405, "method-not-allowed")
+        assert answer.headers["allow"] == methods

@@ -15,9 +15,9 @@ from tasks.intake import Intake
 from tasks.ledger import Scope
 from tasks.models import State
 from tasks.transports import webhook
-from tests.integration.api_parts import bearer, problem
+from tests.integration.api_parts import bearer
 from tests.integration.endpoint_parts import Post
-from tests.integration.webhook_parts import Sink, replies, served, sink
+from tests.integration.webhook_parts import Sink, problem, replies, served, sink
 
 
 class House:

@@ -15,7 +15,8 @@ import pytest
 from config.settings import Settings
 from daemon.web import stream
 from tasks.models import Stage, State
-from tests.integration.api_parts import House, claim, problem, running, take_to_the_end
+from tests.integration.api_parts import House, claim, running, take_to_the_end
+from tests.integration.webhook_parts import problem
 
 
 @pytest.fixture

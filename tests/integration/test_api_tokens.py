@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from config.settings import Settings
 from tasks.ledger import Scope
-from tests.integration.api_parts import PDF, House, bearer, problem, running
-from tests.integration.test_cli import REPO, postroom
+from tests.integration.api_parts import PDF, House, bearer, running
+from tests.integration.test_cli import postroom
+from tests.integration.webhook_parts import problem
+from tests.street import Street
 
 
 @pytest.fixture
@@ -98,6 +94,25 @@ def test_a_public_address_needs_tokens(house: House) -> None:
     problem(house.http.get("/jobs"), 401, "no-token")
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"require_token": False}, {"require_token": True}, {"public_url": "https://p.example"}]
+)
+def test_the_document_tells_whether_a_token_may_be_left_out(house: House, options: dict[str, Any]) -> None:
+    """`{}` beside the token's scheme where somebody needs none; nothing at all for health and webhooks."""
+    paths = house.http.get("/openapi.json").json()["paths"]
+    everybody = options.get("require_token") is True or "public_url" in options
+    for path, method in (
+        ("/jobs", "get"),
+        ("/jobs", "post"),
+        ("/jobs/batch", "post"),
+        ("/jobs/{job_id}/events", "get"),
+    ):
+        assert paths[path][method]["security"] == [{"token": []}, *([] if everybody else [{}])]
+    assert not any(
+        "security" in paths[path][method] for path, method in (("/healthz", "get"), ("/hooks/{source}", "post"))
+    )
+
+
 @pytest.mark.parametrize("options", [{"require_token": False}])
 def test_tokens_can_be_done_without(house: House) -> None:
     """false asks nobody; a token that is sent and wrong is refused all the same."""
@@ -105,41 +120,21 @@ def test_tokens_can_be_done_without(house: House) -> None:
     problem(house.http.get("/jobs", headers=bearer("pr_nonsense")), 401, "bad-token")
 
 
-def test_the_web_process_takes_a_token_made_on_the_command_line(settings: Settings, tmp_path: Path) -> None:
+def test_the_web_process_takes_a_token_made_on_the_command_line(tmp_path: Path) -> None:
     """From `postroom token create` to a job and to `revoke`, with the process that an admin starts; no broker is there."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("POSTROOM_")}
-    environment |= {
-        "POSTROOM_STATE_DIR": str(settings.state_dir),
-        "POSTROOM_BROKER_URL": "redis://127.0.0.1:9/0",
-        "POSTROOM_WEB__PORT": "0",
-        "POSTROOM_WEB__REQUIRE_TOKEN": "true",
-    }
-    made = postroom("token", "create", "scanner", "--scope", "submit", state=settings.state_dir)
-    assert (made.returncode, made.stdout.count("\n")) == (0, 1), made.stderr
-    token = bearer(made.stdout.strip())
-    log = tmp_path / "web.log"
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "daemon.cli", "web"], cwd=REPO, env=environment, stdout=file, stderr=file
-        )
-    try:
-        deadline = time.monotonic() + 60
-        while not (found := re.search(r"web on (http://[0-9.:]+)", log.read_text())):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
-        with httpx.Client(base_url=found[1], trust_env=False, timeout=20) as http:
+    with Street(tmp_path, web="require_token = true") as street:
+        made = postroom("token", "create", "scanner", "--scope", "submit", state=street.state)
+        assert (made.returncode, made.stdout.count("\n")) == (0, 1), made.stderr
+        token = bearer(made.stdout.strip())
+        with street.web() as http:
             assert http.post("/jobs", files={"file": PDF}, headers=token).status_code == 202
             problem(http.get("/jobs", headers=token), 403, "scope")
-            listed = json.loads(postroom("token", "list", "--json", state=settings.state_dir).stdout)
+            listed = json.loads(postroom("token", "list", "--json", state=street.state).stdout)
             assert [(one["name"], one["scopes"], bool(one["last_used_at"])) for one in listed] == [
                 ("scanner", ["submit"], True)
             ]
-            assert postroom("token", "revoke", listed[0]["id"], state=settings.state_dir).returncode == 0
+            assert postroom("token", "revoke", listed[0]["id"], state=street.state).returncode == 0
             problem(http.post("/jobs", files={"file": PDF}, headers=token), 401, "bad-token")
-        assert made.stdout.strip() not in log.read_text()
-        process.terminate()
-        assert process.wait(timeout=30) == 0
-    finally:
-        process.kill()
-        process.wait(timeout=10)
+        assert made.stdout.strip() not in street.log(0)
+        street.processes[0].terminate()
+        assert street.processes[0].wait(timeout=30) == 0

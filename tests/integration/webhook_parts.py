@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
+import httpx
 import uvicorn
 
 
@@ -97,3 +99,15 @@ def sink(answer: Answer) -> Iterator[Sink]:
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
+
+
+def problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
+    """Check that the answer is a problem of this kind (RFC 9457), and return it."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    content: dict[str, Any] = response.json()
+    assert content["type"] == f"urn:postroom:problem:{kind}"
+    assert content["status"] == status
+    assert content["title"]
+    assert content["detail"]
+    return content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import hmac
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -77,6 +78,38 @@ PUBLISHED = {
         },
         SLACK_BODY,
         1_531_420_618,
+    ),
+    "GitLab signs as Standard Webhooks does": (
+        source("gitlab", SECRET),
+        {
+            "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            "webhook-timestamp": "1614265330",
+            "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+        },
+        BODY,
+        1_614_265_330,
+    ),
+    "GitLab's older token": (
+        source("gitlab", "a long shared secret"),
+        {"x-gitlab-token": "a long shared secret"},
+        BODY,
+        NOW,
+    ),
+    "Shopify; it publishes none, SQLPage's documentation of hmac() does": (
+        source("shopify", "test-webhook-secret"),
+        {"x-shopify-hmac-sha256": "QNyObTlKbMx2qDlPF/ZOZcBqg5OgPg+2oky3zldc0Gw="},
+        b'{"id":1234567890,"email":"customer@example.com","total_price":"123.45"}',
+        NOW,
+    ),
+    "Stripe; it publishes none, so its words: HMAC-SHA-256 of time, dot, body, in hex, beside an older v0": (
+        source("stripe", "whsec_test_secret"),
+        {
+            "stripe-signature": f"t={NOW},v1="
+            + hmac.digest(b"whsec_test_secret", f"{NOW}.".encode() + BODY, "sha256").hex()
+            + f",v0={'6ffbb59b' * 8}"
+        },
+        BODY,
+        NOW,
     ),
     "RFC 7617 section 2, Basic": (
         source("basic", "Aladdin:open sesame"),

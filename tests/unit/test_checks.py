@@ -1,0 +1,90 @@
+"""What `postroom check` points at though it works: weak sources, and a web process that others reach without a token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from config.settings import Settings
+from daemon.checks import Finding, weaknesses
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def found(**sections: Any) -> list[Finding]:
+    return list(weaknesses(Settings.model_validate(sections)))
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"scheme": "none"}, "whoever reaches the port can post"),
+        ({"scheme": "bearer", "secrets": ["hunter2"]}, "shorter than 16 characters"),
+        ({"scheme": "github", "secrets": ["a long shared secret", "short"]}, "shorter than 16 characters"),
+        ({"scheme": "basic", "secrets": ["a-long-user-name-here:pass"]}, "shorter than 16 characters"),
+        (
+            {"scheme": "hmac", "secrets": ["a long shared secret"], "hmac": {"algorithm": "sha1"}},
+            "ask the sender for sha256",
+        ),
+    ],
+)
+def test_a_weak_source_is_pointed_at(section: dict[str, Any], said: str) -> None:
+    """One warning that names the section and says what to do, without the secret in it."""
+    (finding,) = found(webhook={"shop": section})
+    assert (finding.what, finding.state) == ("webhook.shop", "warning")
+    assert said in finding.detail
+    assert "hunter2" not in finding.detail
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"secrets": [SECRET]},
+        {"scheme": "bearer", "secrets": ["a long shared secret"]},
+        {"scheme": "basic", "secrets": ["u:a long shared secret"]},
+    ],
+)
+def test_a_strong_source_is_not(section: dict[str, Any]) -> None:
+    """No warning where there is nothing to mend."""
+    assert found(webhook={"shop": section}) == []
+
+
+PROXIED = {"till": {"scheme": "mtls", "secrets": ["CN=till"], "proxies": ["127.0.0.1"]}}
+
+
+@pytest.mark.parametrize(
+    ("web", "webhook", "why"),
+    [
+        ({"host": "0.0.0.0"}, {}, "host 0.0.0.0 is reached by other machines"),
+        ({"host": "::"}, {}, "host :: is reached by other machines"),
+        ({}, PROXIED, "[webhook.till] names proxies"),
+        ({"require_token": False, "host": "192.0.2.7"}, {}, "host 192.0.2.7 is reached"),
+        ({"require_token": False, "public_url": "https://post.example"}, {}, "public_url tells that others come"),
+        ({"require_token": False}, PROXIED, "[webhook.till] names proxies"),
+    ],
+)
+def test_an_api_that_others_may_reach_without_a_token_is_pointed_at(
+    web: dict[str, Any], webhook: dict[str, Any], why: str
+) -> None:
+    """It says by which setting others come, and what to write."""
+    (finding,) = found(web=web, webhook=webhook)
+    assert (finding.what, finding.state) == ("web", "warning")
+    assert why in finding.detail
+    assert finding.instead == "write require_token = true in [web]"
+
+
+@pytest.mark.parametrize(
+    ("web", "webhook"),
+    [
+        ({}, {}),
+        ({"host": "::1"}, {}),
+        ({"require_token": False}, {}),
+        ({"public_url": "https://post.example"}, PROXIED),
+        ({"host": "0.0.0.0", "require_token": True}, PROXIED),
+        ({"host": "0.0.0.0", "enabled": False}, {}),
+    ],
+)
+def test_an_api_that_is_guarded_is_not(web: dict[str, Any], webhook: dict[str, Any]) -> None:
+    """Loopback alone, tokens for everybody, or no web process: nothing to say."""
+    assert found(web=web, webhook=webhook) == []
