@@ -17,6 +17,7 @@ import httpx
 import pytest
 import redis
 
+from config.settings import Settings
 from daemon.embedded.broker import EmbeddedBroker
 from tasks.models import State
 from tests.integration.webhook_parts import problem, replies, sink
@@ -71,6 +72,7 @@ def test_a_full_broker_refuses_nobody(tmp_path: Path) -> None:
     assert len({seen.headers["webhook-id"] for seen in receiver.seen}) == 30
 
 
+INLINE = Settings().inline_limit
 Disk = contextlib.AbstractContextManager[tuple[httpx.Client, Iterator[None]]]
 """A client of a `postroom web`, and what makes its disk full, then gives it room again."""
 
@@ -95,7 +97,7 @@ def may_mount() -> bool:
 
 
 @contextlib.contextmanager
-def small_disk(street: Street) -> Iterator[tuple[httpx.Client, Iterator[None]]]:
+def small_disk(street: Street, _size: int) -> Iterator[tuple[httpx.Client, Iterator[None]]]:
     """On a disk of 8 MB, a tmpfs of the process's own."""
     mount = f'mount -t tmpfs -o size=8m tmpfs "{street.state}" && exec "$@"'
     with street.web(before=("unshare", "--mount", "sh", "-c", mount, "sh")) as client:
@@ -103,12 +105,13 @@ def small_disk(street: Street) -> Iterator[tuple[httpx.Client, Iterator[None]]]:
 
 
 @contextlib.contextmanager
-def small_files(street: Street) -> Iterator[tuple[httpx.Client, Iterator[None]]]:
+def small_files(street: Street, size: int) -> Iterator[tuple[httpx.Client, Iterator[None]]]:
     """With files that may grow no more (RLIMIT_FSIZE): every write beyond fails. Works where nobody may mount, too."""
 
     def limit(pid: int) -> Iterator[None]:
         largest = max(file.stat().st_size for file in street.state.iterdir() if file.is_file())
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (largest + 50_000, resource.RLIM_INFINITY))
+        room = min(largest + 50_000, size // 2) if size > INLINE else largest + 50_000
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
         yield
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
@@ -118,12 +121,14 @@ def small_files(street: Street) -> Iterator[tuple[httpx.Client, Iterator[None]]]
 
 @pytest.mark.parametrize("size", [2_000, 200_000], ids=["in the ledger", "as blobs"])
 @pytest.mark.parametrize("how", [small_disk, small_files])
-def test_a_full_disk_is_a_503_and_never_a_false_202(tmp_path: Path, how: Callable[[Street], Disk], size: int) -> None:
+def test_a_full_disk_is_a_503_and_never_a_false_202(
+    tmp_path: Path, how: Callable[[Street, int], Disk], size: int
+) -> None:
     """Until there is room again it is 503 with Retry-After; nothing that was answered 202 is missing (fault 12)."""
     how = small_files if how is small_disk and not may_mount() else how
     with Street(tmp_path) as street:
         street.state.mkdir()
-        with how(street) as (client, full):
+        with how(street, size) as (client, full):
             before = [post(client, number, size) for number in range(3)]
             next(full)
             answers = [post(client, number, size) for number in range(3, 300)]
