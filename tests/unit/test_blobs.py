@@ -21,6 +21,7 @@ from tasks.workshop import Workshop
 from tests.conftest import envelope
 from tests.integration.test_cli import postroom
 
+EXTRACT = next(step for step in STAGES if step.stage is Stage.EXTRACT)
 BYTES = b"Subject: hello\r\n\r\n" + b"x" * 100_000
 
 
@@ -77,7 +78,7 @@ def test_its_job_is_a_dead_letter_that_says_why(
     digest = ledger.jobs.find(job_id).raw_sha256
     shop = Workshop(settings, [], ledger, None)  # type: ignore[arg-type]  # no model is asked
     harm(shop.blobs.path(digest))
-    assert not run(shop, job_id, STAGES[0])
+    assert not run(shop, job_id, EXTRACT)
     job = ledger.jobs.find(job_id)
     assert job.state is State.FAILED
     assert told in job.reason
@@ -86,7 +87,7 @@ def test_its_job_is_a_dead_letter_that_says_why(
     assert str(shop.blobs.path(digest)) in shown.stdout
     shop.blobs.put(BYTES)
     assert ledger.jobs.retry(job_id, Stage.EXTRACT, why="the file was put back")
-    assert run(shop, job_id, STAGES[0])
+    assert run(shop, job_id, EXTRACT)
     shop.heart.stop()
 
 
@@ -98,7 +99,7 @@ def test_a_store_that_is_not_there_is_an_outage(settings: Settings, intake: Inta
     settings.blobs_dir.rename(away)
     with pytest.raises(Unavailable, match="is it mounted"):
         shop.blobs.get(ledger.jobs.find(job_id).raw_sha256)
-    assert not run(shop, job_id, STAGES[0])
+    assert not run(shop, job_id, EXTRACT)
     job = ledger.jobs.find(job_id)
     assert (job.state, job.attempts) == (State.WAITING, 0)
     shutil.move(away, settings.blobs_dir)
