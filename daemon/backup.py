@@ -58,6 +58,7 @@ def take(settings: Settings, ledger: Ledger, file: Path) -> bundle.Manifest:
     """Make the backup. Raises Permanent or Unavailable; then an older `file` is as it was."""
     blobs, begun = Blobs(settings.blobs_dir), now_ms()
     kept = settings.state_dir / "secret"
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with blobs.kept_for_backup(), tempfile.TemporaryDirectory(prefix=".backup-", dir=settings.state_dir) as folder:
         copy = Path(folder) / "ledger"
         digests = snapshot.save(ledger.database, copy)

@@ -95,7 +95,9 @@ def retry(
         raise typer.BadParameter("--source, --label, --since and --reason go with --state, not with a JOB")
     with ledger_of(context) as ledger:
         found = [ledger.jobs.find(job)] if job else _filter(state, source, label, since, reason).jobs(ledger)
-        left = [] if dry_run else [one for one in found if not _again(ledger, one, stage, resend=resend)]
+        left = (
+            [] if dry_run else [one for one in found if not _again(ledger, one, stage, resend=resend, alone=bool(job))]
+        )
     _tell(found, left, stage, dry_run=dry_run)
     if job and left:
         raise Permanent(f"{left[0].id} was not changed: a worker holds it; try again later")
@@ -104,11 +106,16 @@ def retry(
         print(f"{done} jobs {'would run' if dry_run else 'run'} again, {len(left)} were left as they are")
 
 
-def _again(ledger: Ledger, job: Job, stage: Stage | None, *, resend: bool) -> bool:
+def _again(ledger: Ledger, job: Job, stage: Stage | None, *, resend: bool, alone: bool) -> bool:
     now = ledger.jobs.get(job.id)
     if now is None or now.state is not job.state:  # somebody has moved it since it was looked for
         return False
-    if not ledger.jobs.retry(job.id, _begin(job, stage), why=WHY):
+    try:
+        if not ledger.jobs.retry(job.id, _begin(job, stage), why=WHY):
+            return False
+    except Permanent:  # an alert, or a mail that has nothing to fetch
+        if alone:
+            raise
         return False
     ledger.deliveries.reopen(job.id, resend=resend)
     return True

@@ -124,12 +124,18 @@ class Blobs:
     @contextlib.contextmanager
     def kept_for_backup(self) -> Iterator[None]:
         """Nothing is swept away meanwhile."""
+        if not self.root.is_dir():  # none was stored yet, or the store is away: reading will tell
+            yield
+            return
         with self._lock("backup", fcntl.LOCK_SH):
             yield
 
     @contextlib.contextmanager
     def sweeping(self) -> Iterator[bool]:
-        """False when a backup is being made: then nothing may be removed."""
+        """False when a backup is being made, or when the store is not there: then nothing may be removed."""
+        if not self.root.is_dir():
+            yield False
+            return
         try:
             with self._lock("backup", fcntl.LOCK_EX | fcntl.LOCK_NB):
                 yield True
@@ -138,7 +144,6 @@ class Blobs:
 
     @contextlib.contextmanager
     def _lock(self, name: str, how: int) -> Iterator[None]:
-        self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / f".{name}").open("a") as handle:
             fcntl.flock(handle, how)
             yield

@@ -200,8 +200,8 @@ def _finish(shop: Workshop, job: Job, lease: Lease, done: Done, started: int) ->
     following = from_stage(lease.stage)[1:2]
     next_stage = following[0].stage if following else None
     row: dict[str, Any] = {"stage": next_stage.value if next_stage else None, "reason": ""}
-    if next_stage:
-        row["state"] = STATE_BEFORE[next_stage].value
+    if next_stage:  # the chain brings it to the next stage's queue, so the rescue need not
+        row |= {"state": STATE_BEFORE[next_stage].value, "enqueued_at": now_ms()}
     row |= done.job
     shop.ledger.leases.finish(
         lease,

@@ -124,9 +124,14 @@ class Arrivals:
         outcomes: Sequence[Receipt | Unavailable]
         try:
             outcomes = retried(lambda: self._commit(batch))
+        except Unavailable as error:
+            outcomes = [error] * len(batch)
         except Exception as error:  # whatever it is, each caller has to hear of it and the thread must live
-            cause = error if isinstance(error, Unavailable) else Unavailable("ledger", f"cannot commit: {error}")
-            outcomes = [cause] * len(batch)
+            if len(batch) > 1:  # only the one that it is about
+                for arrival in batch:
+                    self._settle([arrival])
+                return
+            outcomes = [Unavailable("ledger", f"cannot commit: {error}")]
         _tell(zip(batch, outcomes, strict=True))
 
     def _commit(self, batch: list[Arrival]) -> list[Receipt]:

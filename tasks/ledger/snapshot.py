@@ -116,7 +116,7 @@ def _load_postgresql(database: Database, source: Path) -> None:
 
 def _run(database: Database, program: str, *options: str, last: list[str] | None = None) -> None:
     """One of PostgreSQL's client programs, on this database; the password goes by the environment."""
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: float(folder.parent.name))
     places = [str(folder) for folder in reversed(folders)] + [os.environ.get("PATH", os.defpath)]
     found = shutil.which(program, path=os.pathsep.join(places))
     if found is None:

@@ -37,7 +37,7 @@ class Post:
         name = f"event {len(self.made)}"
         arrived = envelope(name, source="webhook:shop", kind=Kind.EVENT, content_type="application/json", sender="")
         job_id = self.intake.accept(arrived, b"{}").job_id
-        claimed = self.ledger.leases.claim(job_id, Stage.EXTRACT, State.EXTRACTING, "tester")
+        claimed = self.ledger.leases.claim(job_id, Stage.FETCH, State.FETCHING, "tester")
         assert claimed is not None
         planned = [self._delivery(job_id, number, target) for number, target in enumerate(targets)]
         self.ledger.deliveries.plan(claimed[1], planned)

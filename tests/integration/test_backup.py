@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from config.engine import RetentionSettings
 from config.settings import Settings
 from daemon.backup import put_back, take
 from tasks.blobs import Blobs
 from tasks.errors import Permanent, Unavailable
 from tasks.intake import Intake, raw_of
 from tasks.ledger import Ledger
+from tasks.retention import sweep
 from tasks.workshop import message_id_secret
 from tests.conftest import envelope
 from tests.integration.postgres import Postgres
@@ -200,6 +202,19 @@ def test_a_damaged_blob_does_not_stop_the_backup(
     restored = Ledger.open(elsewhere.ledger)
     assert restored.jobs.counts() == {"received": 4}
     restored.close()
+
+
+def test_a_store_that_is_away_stops_the_backup(
+    settings: Settings, intake: Intake, ledger: Ledger, tmp_path: Path
+) -> None:
+    """A backup without any message is none; and looking for the store does not make one, which would look empty."""
+    accept(intake, range(4))
+    settings.blobs_dir.rename(settings.blobs_dir.with_name("away"))
+    with pytest.raises(Unavailable, match="is it mounted"):
+        take(settings, ledger, tmp_path / "all.tar")
+    assert list(sweep(ledger, Blobs(settings.blobs_dir), RetentionSettings())) == []
+    assert not settings.blobs_dir.exists()
+    assert not (tmp_path / "all.tar").exists()
 
 
 @pytest.mark.sqlite_only

@@ -34,7 +34,7 @@ def worked(house: House) -> Iterator[None]:
 
     thread = threading.Thread(target=work)
     thread.start()
-    house.intake.nudge = accepted.put
+    house.intake.nudge = lambda job_id, _stage: accepted.put(job_id)
     try:
         yield
     finally:
