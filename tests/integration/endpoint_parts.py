@@ -22,7 +22,8 @@ class Post:
 
     def __init__(self, settings: Settings, intake: Intake, urls: Mapping[str, str], **more: Any) -> None:
         endpoints = {name: {"url": url, "allow_private": True, "secrets": [SECRET]} for name, url in urls.items()}
-        values = {"state_dir": settings.state_dir, "endpoint": endpoints, **more}
+        given = {"state_dir": settings.state_dir, "ledger_url": settings.ledger_url}
+        values = {**given, "endpoint": endpoints, **more}
         self.settings = Settings.model_validate(values)
         self.intake = intake
         self.shop = Workshop.open(self.settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import zlib
 from typing import Any
 
 import requests
@@ -32,8 +33,8 @@ def before_load_schema(_context: Any, raw_schema: dict[str, Any]) -> None:
 
 @schemathesis.hook.apply_to(path="/hooks/{source}")
 def map_path_parameters(_context: Any, path_parameters: dict[str, Any]) -> dict[str, Any]:
-    """Half of the names that are thought of are the source that there is."""
-    known = sum(str(path_parameters.get("source")).encode("utf-8", "replace")) % 2
+    """Two of three names that are thought of are the source that there is."""
+    known = zlib.crc32(str(path_parameters.get("source")).encode("utf-8", "replace")) % 3
     return {**path_parameters, "source": "shop"} if known else path_parameters
 
 
