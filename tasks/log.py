@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import MutableMapping
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -16,7 +17,8 @@ from tasks.models import Envelope, Job, Receipt, Stage
 _log = structlog.get_logger("postroom")
 _ADDRESSES = ("sender", "recipient", "target")
 _state = {"addresses": False}
-_encoders: dict[Any, json.JSONEncoder] = {}
+_ENCODER = json.JSONEncoder(default=repr)
+"""One for all lines: making one costs as much as a line."""
 
 
 def configure(settings: Settings, process: str) -> None:
@@ -24,13 +26,8 @@ def configure(settings: Settings, process: str) -> None:
     _state["addresses"] = settings.log_addresses
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
-    shared: list[Any] = [
-        lambda _logger, _method, event: {**event, "process": process},
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _hide_addresses,
-    ]
-    renderer: Any = _console() if console else structlog.processors.JSONRenderer(_to_json)
+    shared: list[Any] = [_common(process)]
+    renderer: Any = _console() if console else _as_json
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer] if not console else [*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -49,12 +46,20 @@ def configure(settings: Settings, process: str) -> None:
     root.setLevel(max(level, logging.WARNING))
 
 
-def _to_json(event: Any, default: Any) -> str:
-    """One encoder for all lines: making one costs as much as the line."""
-    encoder = _encoders.get(default)
-    if encoder is None:
-        encoder = _encoders[default] = json.JSONEncoder(default=default)
-    return encoder.encode(event)
+def _common(process: str) -> Any:
+    """What every line has. One step for all of it: a step for each would be half of what a line costs."""
+
+    def add(_logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["process"] = process
+        event["level"] = method
+        event["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        return _hide_addresses(event)
+
+    return add
+
+
+def _as_json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+    return _ENCODER.encode(event)
 
 
 def _console() -> Any:
@@ -62,7 +67,7 @@ def _console() -> Any:
     return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 
 
-def _hide_addresses(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _hide_addresses(event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     if not _state["addresses"]:
         for name in _ADDRESSES:
             if isinstance(value := event.get(name), str) and "@" in value:

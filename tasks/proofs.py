@@ -254,10 +254,7 @@ def _fresh(stamp: str, tolerance: float, now: float) -> None:
 
 
 def _digest(key: bytes, algorithm: str, parts: Sequence[bytes]) -> bytes:
-    mac = hmac.new(key, digestmod=algorithm)
-    for part in parts:
-        mac.update(part)
-    return mac.digest()
+    return hmac.digest(key, b"".join(parts), algorithm)
 
 
 def _ed25519_fits(key: Key, signature: bytes, parts: Sequence[bytes]) -> bool:

@@ -84,13 +84,27 @@ class Hooks:
         content: dict[str, Any] = {"job": receipt.job_id, "status": answer["Location"]}
         if receipt.duplicate:
             content["duplicate"] = True
-        return Response(json.dumps(content), HTTPStatus.ACCEPTED, answer, "application/json")
+        return _Json(content, answer)
 
     async def _accept(self, envelope: Envelope, body: bytes) -> Receipt:
         try:
             return await self._intake.accept_async(envelope, body)
         except Unavailable as error:
             raise not_stored(error.retry_after) from error
+
+
+class _Json(Response):
+    """202 with `content`; made without what starlette's own does for answers of every kind."""
+
+    def __init__(self, content: dict[str, Any], headers: Mapping[str, str]) -> None:
+        self.body = json.dumps(content).encode()
+        self.status_code = HTTPStatus.ACCEPTED.value
+        self.background = None
+        self.raw_headers = [
+            (b"content-length", b"%d" % len(self.body)),
+            (b"content-type", b"application/json"),
+            *((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()),
+        ]
 
 
 class Shortcut:

@@ -17,13 +17,14 @@ import sqlalchemy as sa
 from tasks.clock import now_ms
 from tasks.errors import Unavailable
 from tasks.ids import new_job_id
-from tasks.ledger.bulk import BulkInsert
+from tasks.ledger.bulk import BulkInsert, json_text
 from tasks.ledger.engine import Database, retried
 from tasks.ledger.schema import events, jobs
 from tasks.models import Envelope, Receipt, State, first_stage
+from tasks.texts import clean, indexable
 
 BATCH = 256
-GATHER = 0.002
+GATHER = 0.004
 """Seconds to wait for company when the last ones did not come alone: they are answered together, and ask together."""
 _DAY_MS = 86_400_000
 
@@ -102,23 +103,29 @@ class Arrivals:
         self._waiting.put(self._gathered.pop(loop))
 
     def _run(self) -> None:
-        together, ends = False, False
-        while not ends and (first := self._waiting.get()) is not None:
-            if together:
-                time.sleep(GATHER)
+        company = 1
+        while (first := self._waiting.get()) is not None:
             batch = [*first]
-            while len(batch) < BATCH and not ends:
-                try:
-                    following = self._waiting.get_nowait()
-                except queue.Empty:
-                    break
-                if following is None:
-                    ends = True
-                else:
-                    batch.extend(following)
-            together = len(batch) > 1
+            ends = self._gather(batch, company)
+            company = len(batch)
             for start in range(0, len(batch), BATCH):
                 self._settle(batch[start : start + BATCH])
+            if ends:
+                return
+
+    def _gather(self, batch: list[Arrival], company: int) -> bool:
+        """Add what waits, or comes within GATHER while they are fewer than the last time; True: nothing comes any more."""
+        end = time.monotonic() + GATHER
+        while len(batch) < BATCH:
+            left = end - time.monotonic() if len(batch) < company else 0
+            try:
+                following = self._waiting.get(timeout=left) if left > 0 else self._waiting.get_nowait()
+            except queue.Empty:
+                return False
+            if following is None:
+                return True
+            batch.extend(following)
+        return False
 
     def _settle(self, batch: list[Arrival]) -> None:
         outcomes: Sequence[Receipt | Unavailable]
@@ -192,49 +199,24 @@ _JOB = (
     "content_type", "name", "headers", "raw_sha256", "raw_size", "raw", "reason", "approved", "attempts", "outages",
     "lease_token", "lease_owner", "lease_beat", "progress", "received_at", "updated_at",
 )  # fmt: skip
-_FRESH = {
-    "state": State.RECEIVED.value,
-    "subject": "",
-    "message_id": "",
-    "reason": "",
-    "approved": 0,
-    "attempts": 0,
-    "outages": 0,
-    "lease_token": 0,
-    "lease_owner": "",
-    "lease_beat": 0,
-    "progress": {},
-}
 _EVENT = ("job_id", "at", "event", "stage", "detail")
 
 
-def _row(arrival: Arrival) -> dict[str, Any]:
-    envelope = arrival.envelope
-    return {
-        **_FRESH,
-        "id": arrival.job_id,
-        "source": envelope.source,
-        "kind": envelope.kind.value,
-        "key": envelope.key,
-        "key_until": arrival.at + envelope.key_days * _DAY_MS if envelope.key_days else None,
-        "stage": first_stage(envelope.kind).value,
-        "sender": envelope.sender,
-        "recipients": list(envelope.recipients),
-        "content_type": envelope.content_type,
-        "name": envelope.name,
-        "thread": arrival.thread,
-        "headers": envelope.headers,
-        "raw_sha256": arrival.raw_sha256,
-        "raw_size": arrival.raw_size,
-        "raw": arrival.raw,
-        "received_at": arrival.at,
-        "updated_at": arrival.at,
-    }
+def _row(arrival: Arrival) -> tuple[Any, ...]:
+    """The values of _JOB. Cleaned is what a sender may have written; `key` is already."""
+    told, at = arrival.envelope, arrival.at
+    until = at + told.key_days * _DAY_MS if told.key_days else None
+    return (
+        arrival.job_id, told.source, told.kind.value, told.key, until, State.RECEIVED.value,
+        first_stage(told.kind).value, clean(told.sender), json_text(list(told.recipients)), "", "",
+        indexable(arrival.thread), clean(told.content_type), clean(told.name), json_text(told.headers),
+        arrival.raw_sha256, arrival.raw_size, arrival.raw, "", 0, 0, 0, 0, "", 0, "{}", at, at,
+    )  # fmt: skip
 
 
-def _event(arrival: Arrival) -> dict[str, Any]:
+def _event(arrival: Arrival) -> tuple[Any, ...]:
     detail = {"source": arrival.envelope.source, "bytes": arrival.raw_size}
-    return {"job_id": arrival.job_id, "at": arrival.at, "event": "accepted", "stage": "", "detail": detail}
+    return arrival.job_id, arrival.at, "accepted", "", json_text(detail)
 
 
 def _first_ones(connection: sa.Connection, repeats: Sequence[Arrival]) -> dict[tuple[str, str], First]:
