@@ -44,7 +44,11 @@ class Match(Section):
 
     source: str = Field("", description="Way in, as a shell pattern: `smtp`, `imap:*`, `webhook:shop`.")
     sender: str = Field("", description="Sender's address, as a shell pattern: `*@supplier.example`.")
-    recipient: str = Field("", description="One of the recipients, as a shell pattern.")
+    recipient: str = Field(
+        "",
+        description="One of the recipients, as a shell pattern: `inbox+invoices@*` sees the detail after the +, and "
+        "`inbox@*` matches whatever the detail is.",
+    )
     subject: Regex = Field("", description="Regular expression found in the subject, upper and lower case alike.")
     file_type: str = Field(
         "", description="Content type of one of the documents, as a shell pattern: `application/pdf`."

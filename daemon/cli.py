@@ -265,6 +265,17 @@ def migrate(context: typer.Context) -> None:
     ledger.close()
 
 
+@cli.command(rich_help_panel="Actions")
+def hash_password() -> None:
+    """Ask for a password and print what stands for it in [smtp.users]; from a pipe, the first line is taken."""
+    from config.passwords import hashed
+
+    given = typer.prompt("Password", hide_input=True, confirmation_prompt=True) if sys.stdin.isatty() else input()
+    if not given:
+        raise Permanent("an empty password lets everybody in; write one")
+    print(hashed(given))
+
+
 def _listen(context: typer.Context, name: str, run: Callable[..., None]) -> None:
     from daemon.process import ready, run_listener
 

@@ -11,6 +11,7 @@ from typing import Any
 from jsonpath_ng.parser import parse as parse_json_path
 
 from config.routes import Match, Route
+from tasks.addresses import plain
 from tasks.models import Extracted, Job, Kind
 
 
@@ -23,7 +24,8 @@ def matches(match: Match, job: Job, extracted: Extracted, raw: bytes) -> bool:
     """Whether all that `match` asks for holds."""
     mail = extracted.mail
     senders = [job.sender, *([mail.from_address] if mail else [])]
-    recipients = [*job.recipients, *((*mail.to, *mail.cc) if mail else ())]
+    named = [*job.recipients, *((*mail.to, *mail.cc) if mail else ())]
+    recipients = [*named, *map(plain, named)]
     subject = mail.subject if mail else job.subject
     types = [document.content_type for document in extracted.documents]
     return (
