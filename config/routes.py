@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import jinja2
 from jsonpath_ng.exceptions import JSONPathError
 from jsonpath_ng.parser import parse as parse_json_path
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from config.errors import ConfigError, Problem, line_of, problems_of
 from config.inbound import Section
@@ -39,6 +39,13 @@ JsonPath = Annotated[str, AfterValidator(_json_path)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
 
 
+TrustName = Literal["dmarc", "dkim", "allowed", "known"]
+
+
+def _one_or_more(value: Any) -> Any:
+    return (value,) if isinstance(value, str) and value else value or ()
+
+
 class Match(Section):
     """Which messages a route is for. All that is given has to hold; nothing given matches everything."""
 
@@ -52,6 +59,12 @@ class Match(Section):
     subject: Regex = Field("", description="Regular expression found in the subject, upper and lower case alike.")
     file_type: str = Field(
         "", description="Content type of one of the documents, as a shell pattern: `application/pdf`."
+    )
+    trust: Annotated[tuple[TrustName, ...], BeforeValidator(_one_or_more)] = Field(
+        (),
+        description="What has to be known about a mail's sender, one word or several of which each has to hold: `dmarc` "
+        "(the server named in authserv_id says pass), `dkim` (signed by the domain of From), `allowed` (on the list in "
+        "[trust] allow), `known` (an earlier job of that sender is done).",
     )
     event: dict[JsonPath, Regex] = Field(
         default_factory=dict, description="JSON path of an event and a regular expression its value matches."

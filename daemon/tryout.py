@@ -20,6 +20,7 @@ from tasks.routing import choose
 from tasks.stages.classify import classify
 from tasks.stages.extract import extract
 from tasks.stages.reply import Answering, reply
+from tasks.trust import Believing
 from tasks.workshop import message_id_secret, own_addresses
 
 KINDS = {".eml": Kind.MAIL, ".json": Kind.EVENT}
@@ -58,7 +59,7 @@ def run(settings: Settings, path: Path, progress: Callable[[Progress], None] | N
         raise Permanent(f"{path} cannot be read: {error.strerror}") from None
     routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
     job = _job(path, raw)
-    extracted = extract(job, raw, own_addresses(settings))
+    extracted = extract(job, raw, own_addresses(settings), Believing(settings.trust, lambda _address, _job: False))
     if extracted.mail:
         sender = extracted.mail.from_address
         job = job.model_copy(update={"subject": extracted.mail.subject, "sender": sender})

@@ -53,7 +53,7 @@ class Step:
 def _extract(shop: Workshop, job: Job, held: Held) -> Done:
     raw = raw_of(shop.ledger, shop.blobs, job.id, job.raw_sha256)
     held.progress("reading", 0)
-    extracted = extract(job, raw, shop.own_addresses)
+    extracted = extract(job, raw, shop.own_addresses, shop.believing)
     mail = extracted.mail
     told = {"subject": mail.subject, "message_id": mail.message_id} if mail else {"subject": job.name}
     if mail and not job.sender:

@@ -13,6 +13,7 @@ from jsonpath_ng.parser import parse as parse_json_path
 from config.routes import Match, Route
 from tasks.addresses import plain
 from tasks.models import Extracted, Job, Kind
+from tasks.trust import holds
 
 
 def choose(routes: Sequence[Route], job: Job, extracted: Extracted, raw: bytes) -> Route:
@@ -34,6 +35,7 @@ def matches(match: Match, job: Job, extracted: Extracted, raw: bytes) -> bool:
         and _like(match.recipient, recipients)
         and _like(match.file_type, types)
         and (not match.subject or bool(re.search(match.subject, subject, re.IGNORECASE)))
+        and (not match.trust or (mail is not None and all(holds(name, mail.trust) for name in match.trust)))
         and (not match.event or _event_matches(match.event, job, raw))
     )
 
