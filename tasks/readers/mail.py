@@ -61,6 +61,8 @@ class Part(Noun):
     """Text that a mail program shows as the message itself (RFC 8621 section 4.1.4)."""
     inline: bool = False
     """Shown within the body, such as a picture in HTML."""
+    content_id: str = ""
+    """Under which HTML refers to it as `cid:...` (RFC 2392), without angle brackets."""
     group: int = 0
     """Body parts of one group are the same words in different form (multipart/alternative)."""
     parameters: dict[str, str] = Attribute(default_factory=dict)
@@ -285,6 +287,7 @@ class _Parts:
                 data=self._data(node, len(self.found) + 1),
                 is_body=is_body,
                 inline=disposition == "inline" or (within == "related" and not is_body) or (media and inline),
+                content_id=header.header_text(_raw(node, "content-id")).strip(" <>")[:300],
                 group=group or self._groups,
                 parameters=type_parameters,
             )
