@@ -39,6 +39,7 @@ REPLY_HEADERS = frozenset(
     ]
 )  # fmt: skip
 """What rules on automatic replies look at; every `List-*` field besides (RFC 3834, RFC 2369, RFC 2919, MS-OXCMAIL)."""
+_FOLD = re.compile(r"\r\n|\r|\n")
 _ANGLED = re.compile(r"<[^<>\s]+>")
 _FIELD = re.compile(rb"(?:[!-9;-~]{1,200}:|[ \t]|From )")
 _LOOSE_FIELD = re.compile(rb"([A-Za-z][A-Za-z0-9-]{1,60})[ \t]{1,3}:")
@@ -97,6 +98,11 @@ class _Node(Message):
 
     def get_content_maintype(self) -> str:
         return self.get_content_type().partition("/")[0]
+
+    def get_boundary(self, failobj: Any = None) -> Any:
+        """The boundary on one line: a header may be folded within its quotes (RFC 5322 section 2.2.3)."""
+        found = super().get_boundary(failobj)
+        return _FOLD.sub("", found) if isinstance(found, str) else found
 
     def real_type(self) -> str:
         """The type that the header states (or the default one inside multipart/digest)."""
