@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -141,7 +142,8 @@ def check(context: typer.Context) -> None:
     out.print(f"[green]ok      [/]configuration: {source}", highlight=False, soft_wrap=True)
     names = ", ".join(route.name for route in routes)
     out.print(f"[green]ok      [/]routes: {names} ({settings.routes_dir})", highlight=False, soft_wrap=True)
-    raise typer.Exit(0 if show.findings(out, checks.dependencies(settings)) else 1)
+    found = itertools.chain(checks.never_trusted(settings, routes), checks.dependencies(settings))
+    raise typer.Exit(0 if show.findings(out, found) else 1)
 
 
 @cli.command(name="try", rich_help_panel="Questions")

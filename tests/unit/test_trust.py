@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
 
 import dkim
+import dns.message
+import dns.rcode
+import dns.resolver
+import dns.rrset
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import ValidationError
 
-from config.routes import Match
+from config.routes import Match, Route
+from config.settings import Settings
 from config.trust import TrustSettings
+from daemon.checks import never_trusted
 from tasks import authres, dkimcheck
 from tasks.dkimcheck import DnsDown
 from tasks.intake import Intake
@@ -245,3 +255,60 @@ def test_known_correspondents(intake: Intake, ledger: Ledger) -> None:
             "EXPLAIN QUERY PLAN SELECT id FROM jobs WHERE state = 'done' AND sender <> '' AND lower(sender) = 'x'"
         ).all()
     assert "ix_jobs_known" in str(plan)
+
+
+@contextlib.contextmanager
+def name_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A real name server on loopback: a TXT record in two strings for key.test, silence for slow.test, else no such name."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        resolver = dns.resolver.Resolver(configure=False)
+        resolver.nameservers, resolver.port = ["127.0.0.1"], server.getsockname()[1]
+        monkeypatch.setattr(dns.resolver, "default_resolver", resolver)
+
+        def serve() -> None:
+            while asked := server.recvfrom(4096):
+                question = dns.message.from_wire(asked[0])
+                name = str(question.question[0].name)
+                if name == "end.test.":
+                    return
+                answer = dns.message.make_response(question)
+                if name == "key.test.":
+                    answer.answer.append(dns.rrset.from_text(name, 60, "IN", "TXT", '"v=DKIM1; " "p=abc"'))
+                elif name == "empty.test.":
+                    answer.set_rcode(dns.rcode.NOERROR)
+                else:
+                    answer.set_rcode(dns.rcode.SERVFAIL if name == "broken.test." else dns.rcode.NXDOMAIN)
+                if name != "slow.test.":
+                    server.sendto(answer.to_wire(), asked[1])
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.sendto(dns.message.make_query("end.test.", "TXT").to_wire(), server.getsockname())
+            thread.join(10)
+
+
+def test_keys_come_from_the_dns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The strings of a record are joined; no record is None; a server that is broken or silent is told, within the time."""
+    with name_server(monkeypatch):
+        assert dkimcheck.txt_record("key.test", 5) == b"v=DKIM1; p=abc"
+        assert dkimcheck.txt_record("nothing.test", 5) is None
+        assert dkimcheck.txt_record("empty.test", 5) is None
+        for name in ("slow.test", "broken.test"):
+            with pytest.raises(DnsDown):
+                dkimcheck.txt_record(name, 0.5)
+
+
+def test_check_warns_of_words_that_never_hold() -> None:
+    """`postroom check` names the setting without which a route matches nothing."""
+    routes = [Route(name="a", match=Match(trust=["dmarc", "allowed", "known"])), Route(name="b")]  # type: ignore[arg-type]
+    said = [f"{finding.what}: {finding.detail}" for finding in never_trusted(Settings(), routes)]
+    assert said == [
+        'route a: match.trust = "dmarc" never holds: set authserv_id in [smtp] or [imap.NAME]',
+        'route a: match.trust = "allowed" never holds: set [trust] allow',
+    ]
+    settings = Settings(smtp={"authserv_id": "mx.y.test"}, trust={"allow": ("*@x.test",)})  # type: ignore[arg-type]
+    assert list(never_trusted(settings, routes)) == []
