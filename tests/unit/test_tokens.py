@@ -6,10 +6,13 @@ import hashlib
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 
 from tasks.errors import Permanent
 from tasks.ledger import Ledger, Scope
 from tasks.ledger import tokens as module
+from tasks.ledger.engine import MIGRATIONS
 from tasks.ledger.schema import tokens
 
 
@@ -83,10 +86,12 @@ def test_scopes_reach_as_far_as_they_say(ledger: Ledger, scopes: list[Scope], ma
 
 
 def test_a_ledger_of_the_first_schema_is_migrated(ledger: Ledger) -> None:
-    """`postroom migrate` adds the table to a ledger that has none."""
-    with ledger.database.write() as connection:
-        connection.exec_driver_sql("DROP TABLE tokens")
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    """`postroom migrate` brings a ledger of the first schema, which had no tokens, to today's."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["database"] = ledger.database
+    command.downgrade(config, "0001")
+    assert ledger.database.revision() == "0001"
     ledger.database.migrate()
     assert ledger.tokens.all() == []
     ledger.database.check_schema()
