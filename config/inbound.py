@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from jsonpath_ng.exceptions import JSONPathError
 from jsonpath_ng.parser import parse as parse_json_path
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from config.fetching import FetchPolicy
+from config.passwords import problem
 from config.signing import PRIVATE, SECRET, HmacOptions, MtlsOptions, SchemeName, decode_key, field_name
 
 
@@ -32,6 +42,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _none(value: Any) -> Any:
+    """TOML has no null: `false` says that there is none."""
+    return None if value is False or value in ("false", "none", "") else value
+
+
+OptionalPort = Annotated[Port | None, BeforeValidator(_none)]
+
+
 class SmtpListener(Section):
     """Where mail may be delivered to Postroom (`postroom smtp`)."""
 
@@ -39,20 +57,41 @@ class SmtpListener(Section):
     host: str = Field(
         "127.0.0.1", description="Address to bind; put Postfix or chasquid in front before using a public one."
     )
-    port: Port = Field(8025, description="TCP port for SMTP; 0 lets the system choose.")
-    lmtp_port: Port | None = Field(8024, description="TCP port for LMTP; leave out for none.")
+    port: OptionalPort = Field(8025, description="TCP port for SMTP; 0 lets the system choose, false: none.")
+    lmtp_port: OptionalPort = Field(8024, description="TCP port for LMTP; false: none.")
+    lmtp_socket: Annotated[Path | None, BeforeValidator(_none)] = Field(
+        None, description="Unix socket for LMTP, beside or instead of the port."
+    )
+    lmtp_socket_mode: str = Field(
+        "0660", pattern=r"^0?[0-7]{3}$", description="Its access rights, octal; who may write may deliver."
+    )
+    lmtp_socket_group: str = Field("", description="Its group, `postfix` for example; empty: Postroom's own.")
     recipients: tuple[str, ...] = Field(
-        (), description="Addresses or @domains that are accepted; empty accepts every recipient (loopback only)."
+        (),
+        description="Addresses or @domains that are accepted, with any detail after a +; empty accepts every recipient "
+        "(loopback only).",
     )
     max_size: int = Field(33_554_432, ge=1024, description="Largest message in bytes (RFC 1870).")
     max_recipients: int = Field(100, ge=1, description="Recipients per message.")
     max_connections: int = Field(100, ge=1, description="Connections at once; more are answered 421.")
+    max_connections_per_address: int = Field(
+        50, ge=0, description="Connections at once of one IPv4 address or one IPv6 /64; 0: no limit of its own."
+    )
     max_line: int = Field(
         1_048_576, ge=1000, description="Longest line in bytes; real mail breaks the 998 of RFC 5322."
     )
     timeout: float = Field(300, gt=0, description="Seconds a silent client may stay (RFC 5321 section 4.5.3.2.7).")
+    tls: Literal["starttls", "implicit"] = Field(
+        "starttls", description="`implicit`: the SMTP port speaks TLS from the first byte (RFC 8314)."
+    )
     tls_cert: Path | None = Field(None, description="PEM certificate chain; offers STARTTLS.")
     tls_key: Path | None = Field(None, description="PEM key of tls_cert; leave out when it stands in the same file.")
+    users: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="Who may log in: name and `postroom hash-password`, or the password itself from a systemd "
+        "credential or POSTROOM_SMTP__USERS. Only over TLS or from this machine.",
+    )
+    auth_required: bool = Field(False, description="Take mail over TCP only from those who have logged in.")
     max_memory: int = Field(
         268_435_456, ge=1_048_576, description="Bytes of messages in the middle of DATA at once; more are answered 452."
     )
@@ -64,7 +103,10 @@ class SmtpListener(Section):
 
     @model_validator(mode="after")
     def _is_guarded(self) -> SmtpListener:
-        if self.enabled and not self.recipients and not is_loopback(self.host):
+        by_tcp = self.port is not None or self.lmtp_port is not None
+        if self.enabled and not by_tcp and self.lmtp_socket is None:
+            raise ValueError("port, lmtp_port and lmtp_socket are all left out; set one, or write enabled = false")
+        if self.enabled and by_tcp and not self.recipients and not is_loopback(self.host):
             raise ValueError(
                 f"host {self.host!r} is reached by others while every recipient is accepted; "
                 'write recipients = ["@your.domain"] or host = "127.0.0.1"'
@@ -72,8 +114,21 @@ class SmtpListener(Section):
         for entry in self.recipients:
             if "@" not in entry or " " in entry:
                 raise ValueError(f'recipients: {entry!r} is no address; write "name@domain" or "@domain"')
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_encrypted(self) -> SmtpListener:
         if self.tls_key and not self.tls_cert:
             raise ValueError("tls_key stands without a certificate; set tls_cert too")
+        if self.tls == "implicit" and not self.tls_cert:
+            raise ValueError('tls = "implicit" needs a certificate; set tls_cert')
+        if self.users and not self.tls_cert and not is_loopback(self.host):
+            raise ValueError(f"users could not log in at {self.host}, since nothing is encrypted; set tls_cert")
+        if self.auth_required and not self.users:
+            raise ValueError('auth_required without users lets nobody in; write [smtp.users] name = "HASH"')
+        for name, stored in self.users.items():
+            if found := problem(stored.get_secret_value()):
+                raise ValueError(f"users: the password of {name!r} {found}")
         return self
 
 

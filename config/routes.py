@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jinja2
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from config.errors import ConfigError, Problem, line_of, problems_of
 from config.events import EventSpec, JsonPath
@@ -29,15 +29,32 @@ Regex = Annotated[str, AfterValidator(_regex)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
 
 
+TrustName = Literal["dmarc", "dkim", "allowed", "known"]
+
+
+def _one_or_more(value: Any) -> Any:
+    return (value,) if isinstance(value, str) and value else value or ()
+
+
 class Match(Section):
     """Which messages a route is for. All that is given has to hold; nothing given matches everything."""
 
     source: str = Field("", description="Way in, as a shell pattern: `smtp`, `imap:*`, `webhook:shop`.")
     sender: str = Field("", description="Sender's address, as a shell pattern: `*@supplier.example`.")
-    recipient: str = Field("", description="One of the recipients, as a shell pattern.")
+    recipient: str = Field(
+        "",
+        description="One of the recipients, as a shell pattern: `inbox+invoices@*` sees the detail after the +, and "
+        "`inbox@*` matches whatever the detail is.",
+    )
     subject: Regex = Field("", description="Regular expression found in the subject, upper and lower case alike.")
     file_type: str = Field(
         "", description="Content type of one of the documents, as a shell pattern: `application/pdf`."
+    )
+    trust: Annotated[tuple[TrustName, ...], BeforeValidator(_one_or_more)] = Field(
+        (),
+        description="What has to be known about a mail's sender, one word or several of which each has to hold: `dmarc` "
+        "(the server named in authserv_id says pass), `dkim` (signed by the domain of From), `allowed` (on the list in "
+        "[trust] allow), `known` (an earlier job of that sender is done).",
     )
     event: dict[JsonPath, Regex] = Field(
         default_factory=dict, description="JSON path of an event and a regular expression its value matches."

@@ -24,6 +24,7 @@ from config.engine import ModelSettings, RescueSettings, RetentionSettings, Work
 from config.errors import ConfigError, Problem, line_of, problems_of
 from config.inbound import FolderListener, ImapAccount, SmtpListener, WebhookSource, WebListener
 from config.outbound import Alerts, SmtpOut, WebhookEndpoint
+from config.trust import TrustSettings
 
 SHIPPED = Path(__file__).resolve().parent
 TEMPLATES = SHIPPED.parent / "templates"
@@ -65,6 +66,7 @@ class Settings(BaseSettings):
     imap: dict[str, ImapAccount] = Field(default_factory=dict, description="Mailboxes by name.")
     folder: dict[str, FolderListener] = Field(default_factory=dict, description="Drop folders by name.")
     webhook: dict[str, WebhookSource] = Field(default_factory=dict, description="Webhook sources by name.")
+    trust: TrustSettings = TrustSettings()
     smtp_out: SmtpOut = SmtpOut()
     endpoint: dict[str, WebhookEndpoint] = Field(default_factory=dict, description="Webhook endpoints by name.")
     alerts: Alerts = Alerts()

@@ -7,7 +7,7 @@ import imaplib
 import smtplib
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ import httpx
 
 from config.inbound import ImapAccount, is_loopback
 from config.outbound import SmtpOut, WebhookEndpoint
+from config.routes import Route
 from config.settings import Settings
 from tasks import alerts, egress
 from tasks.app import BROKER_ERRORS, QUEUES, make_app, ping
@@ -36,6 +37,23 @@ class Finding:
     """`ok`, `warning` or `failed`."""
     detail: str
     instead: str = ""
+
+
+def never_trusted(settings: Settings, routes: Sequence[Route]) -> Iterator[Finding]:
+    """Routes that no mail can match, since nothing is configured that a word of their match.trust could come from."""
+    told = settings.smtp.authserv_id or any(account.authserv_id for account in settings.imap.values())
+    lacking = {
+        "dmarc": "" if told else "authserv_id in [smtp] or [imap.NAME]",
+        "dkim": ""
+        if told or settings.trust.verify_dkim
+        else "[trust] verify_dkim, or authserv_id in [smtp] or [imap.NAME]",
+        "allowed": "" if settings.trust.allow else "[trust] allow",
+        "known": "",
+    }
+    for route in routes:
+        for word in route.match.trust:
+            if missing := lacking[word]:
+                yield Finding(f"route {route.name}", "warning", f'match.trust = "{word}" never holds: set {missing}')
 
 
 def dependencies(settings: Settings) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -146,7 +147,8 @@ def check(context: typer.Context) -> None:
     out.print(f"[green]ok      [/]configuration: {source}", highlight=False, soft_wrap=True)
     names = ", ".join(route.name for route in routes)
     out.print(f"[green]ok      [/]routes: {names} ({settings.routes_dir})", highlight=False, soft_wrap=True)
-    raise typer.Exit(0 if show.findings(out, checks.dependencies(settings)) else 1)
+    found = itertools.chain(checks.never_trusted(settings, routes), checks.dependencies(settings))
+    raise typer.Exit(0 if show.findings(out, found) else 1)
 
 
 @cli.command(name="try", rich_help_panel="Questions")
@@ -247,6 +249,17 @@ def migrate(context: typer.Context) -> None:
     ledger.database.migrate()
     print(f"the ledger has schema {ledger.database.revision()}")
     ledger.close()
+
+
+@cli.command(rich_help_panel="Actions")
+def hash_password() -> None:
+    """Ask for a password and print what stands for it in [smtp.users]; from a pipe, the first line is taken."""
+    from config.passwords import hashed
+
+    given = typer.prompt("Password", hide_input=True, confirmation_prompt=True) if sys.stdin.isatty() else input()
+    if not given:
+        raise Permanent("an empty password lets everybody in; write one")
+    print(hashed(given))
 
 
 def _listen(context: typer.Context, name: str, run: Callable[..., None]) -> None:

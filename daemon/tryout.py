@@ -25,6 +25,7 @@ from tasks.stages.classify import classify
 from tasks.stages.extract import extract, extract_event
 from tasks.stages.fetch import policy_for
 from tasks.stages.reply import Answering, reply
+from tasks.trust import Believing
 from tasks.workshop import message_id_secret, own_addresses
 
 KINDS = {".eml": Kind.MAIL, ".json": Kind.EVENT}
@@ -74,7 +75,7 @@ def run(
         extracted = extract_event(job, taken, _would_fetch(policy_for(settings, job)))
         job = job.model_copy(update={"subject": taken.subject or job.name})
     else:
-        extracted = extract(job, raw, own_addresses(settings))
+        extracted = extract(job, raw, own_addresses(settings), Believing(settings.trust, lambda _address, _job: False))
     if extracted.mail:
         sender = extracted.mail.from_address
         job = job.model_copy(update={"subject": extracted.mail.subject, "sender": sender})

@@ -7,9 +7,10 @@ that finds something decides. Nothing here looks at a message's words: a header 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tasks.addresses import plain
 from tasks.authres import HEADER, dmarc_of
 from tasks.models import Envelope, MailFacts
 
@@ -44,7 +45,7 @@ class Seen:
     envelope: Envelope
     facts: MailFacts
     ours: frozenset[str]
-    """Our addresses, lower case: those configured, and those this mail was delivered to."""
+    """Our addresses, lower case and without a detail: those configured, and those this mail was delivered to."""
 
     def values(self, name: str) -> list[str]:
         """The values of a header, white space trimmed, lower case."""
@@ -73,7 +74,7 @@ def no_reply_because(
 
     `headers` has lower-case names and decoded values; `own` are our own addresses.
     """
-    ours = frozenset(address.lower() for address in (*own, *envelope.recipients))
+    ours = frozenset(_plain((*own, *envelope.recipients)))
     seen = Seen(headers, envelope, facts, ours)
     for rule in RULES:
         if found := rule.finds(seen):
@@ -147,7 +148,7 @@ def _bounce_mark(seen: Seen) -> str:
 
 
 def _own_loop_mark(seen: Seen) -> str:
-    return "X-Loop carries our own address" if seen.ours & set(seen.values("x-loop")) else ""
+    return "X-Loop carries our own address" if seen.ours & _plain(seen.values("x-loop")) else ""
 
 
 def _own_mail(seen: Seen) -> str:
@@ -164,7 +165,7 @@ def _machine(seen: Seen) -> str:
 
 
 def _own_sender(seen: Seen) -> str:
-    return "the sender is one of our own addresses" if seen.ours & set(seen.senders()) else ""
+    return "the sender is one of our own addresses" if seen.ours & _plain(seen.senders()) else ""
 
 
 def _not_addressed(seen: Seen) -> str:
@@ -175,12 +176,17 @@ def _not_addressed(seen: Seen) -> str:
         for value in seen.values(name):
             angle = _ADDRESS.search(value)
             named.add(angle[1] if angle else value)
-    return "" if seen.ours & named else "our address stands in neither To, Cc nor Delivered-To"
+    return "" if seen.ours & _plain(named) else "our address stands in neither To, Cc nor Delivered-To"
 
 
 def _dmarc(seen: Seen) -> str:
     failed = dmarc_of(seen.envelope.headers.get(HEADER, "")) == "fail"
     return "our mail server says that it fails DMARC" if failed else ""
+
+
+def _plain(addresses: Iterable[str]) -> set[str]:
+    """Addresses with their details taken off: `inbox+invoices@` is the mailbox `inbox@` (RFC 5233)."""
+    return {plain(address) for address in addresses}
 
 
 def _hops(seen: Seen) -> str:

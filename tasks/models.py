@@ -191,6 +191,27 @@ class Fetched(Noun):
     size: int = 0
 
 
+class Trust(Noun):
+    """What is known about whether a mail's sender is who it says (RFC 8601). docs/mail.md tells what may be built on it."""
+
+    by: str = ""
+    """The authserv-id of the mail server that is believed, `m365`, or empty when none said anything."""
+    dmarc: str = ""
+    """`pass`, `fail`, `none`, ... as that server found; empty when it did not say."""
+    spf: str = ""
+    dkim: str = ""
+    verified: str = ""
+    """What our own DKIM check came to: `pass`, `fail`, `none`, `temperror`; empty when it was not asked for."""
+    signed_by: tuple[str, ...] = ()
+    """Domains with a DKIM signature that holds, as that server or we found."""
+    aligned: bool = False
+    """Whether one of them is the domain of From, its parent or its child."""
+    allowed: bool = False
+    """Whether From is on the allow-list, [trust] allow."""
+    known: bool = False
+    """Whether an earlier job with this sender is done."""
+
+
 class MailFacts(Noun):
     """What a mail's header says, decoded, as far as the trip needs it (RFC 5322, RFC 2047)."""
 
@@ -208,6 +229,7 @@ class MailFacts(Noun):
     """The other header fields that the rules on automatic replies look at, by lower-case name."""
     no_reply_because: str = ""
     """Why an automatic responder must not answer (RFC 3834, tasks/loops.py); empty when it may."""
+    trust: Trust = Trust()
 
 
 class Extracted(Noun):

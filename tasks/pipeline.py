@@ -90,7 +90,7 @@ def _extract(shop: Workshop, job: Job, held: Held) -> Done:
     if taken:
         extracted = extract_event(job, taken, stored(fetched_of(shop, job), shop.blobs))
     else:
-        extracted = extract(job, raw, shop.own_addresses)
+        extracted = extract(job, raw, shop.own_addresses, shop.believing)
     mail = extracted.mail
     told = {"subject": (taken.subject if taken else "") or job.name}
     if mail:

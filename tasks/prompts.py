@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from config.routes import FieldSpec, Route
 from config.settings import TEMPLATES
+from tasks.history import take_apart
 from tasks.judging.budget import tidy
 from tasks.models import Document, MailFacts
 
@@ -71,10 +72,15 @@ class Part:
 
     @classmethod
     def of(cls, document: Document) -> Part:
-        """A whole document, tidied; of an unreadable one only the reason."""
+        """A whole document, tidied; of an unreadable one only the reason. A mail's body: first what is new in it."""
         if document.status != "read":
             return cls(document.name, f"({document.status}: {document.reason})")
-        return cls(document.name, tidy(document.text))
+        text = (
+            take_apart(document.text).for_model()
+            if document.ordinal == 0 and document.name == "body"
+            else document.text
+        )
+        return cls(document.name, tidy(text))
 
 
 @dataclass(frozen=True)

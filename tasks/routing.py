@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from config.routes import Match, Route
+from tasks.addresses import plain
 from tasks.events.paths import event_of, find
 from tasks.models import Document, Extracted, Job, Kind
 from tasks.readers import sniff
+from tasks.trust import holds
 
 
 def choose(routes: Sequence[Route], job: Job, extracted: Extracted, raw: bytes) -> Route:
@@ -38,7 +40,8 @@ def matches(match: Match, job: Job, extracted: Extracted, raw: bytes) -> bool:
     """Whether all that `match` asks for holds."""
     mail = extracted.mail
     senders = [job.sender, *([mail.from_address] if mail else [])]
-    recipients = [*job.recipients, *((*mail.to, *mail.cc) if mail else ())]
+    named = [*job.recipients, *((*mail.to, *mail.cc) if mail else ())]
+    recipients = [*named, *map(plain, named)]
     subject = mail.subject if mail else job.subject
     types = [document.content_type for document in extracted.documents]
     return (
@@ -47,6 +50,7 @@ def matches(match: Match, job: Job, extracted: Extracted, raw: bytes) -> bool:
         and _like(match.recipient, recipients)
         and _like(match.file_type, types)
         and (not match.subject or bool(re.search(match.subject, subject, re.IGNORECASE)))
+        and (not match.trust or (mail is not None and all(holds(name, mail.trust) for name in match.trust)))
         and (not match.event or _event_matches(match.event, job, raw))
     )
 

@@ -16,6 +16,7 @@ from tasks.ledger import Ledger
 from tasks.loops import over_cap
 from tasks.model import Judge
 from tasks.stages.reply import Answering
+from tasks.trust import Believing
 
 HOUR_MS = 3_600_000
 
@@ -33,6 +34,7 @@ class Workshop:
         self.heart = Heart(ledger, settings.worker.lease)
         self.answering = Answering(settings, judge, message_id_secret(settings), self._over_cap)
         self.own_addresses = own_addresses(settings)
+        self.believing = Believing(settings.trust, ledger.jobs.known)
 
     @classmethod
     def open(cls, settings: Settings) -> Workshop:

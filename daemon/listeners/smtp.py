@@ -23,6 +23,8 @@ from config.errors import ConfigError, Problem
 from config.inbound import SmtpListener
 from config.settings import Settings
 from daemon.listeners.smtp_guards import Gate, Guarded, GuardedLmtp
+from daemon.listeners.smtp_sockets import Listening, on_path, on_port
+from tasks.addresses import plain
 from tasks.authres import trusted
 from tasks.errors import Permanent, Unavailable
 from tasks.intake import Intake
@@ -48,43 +50,42 @@ def run(
 
 
 async def _serve(options: SmtpListener, intake: Intake, stop: threading.Event, ready: Callable[[str], None]) -> None:
-    gate = Gate(options.max_connections, options.max_memory, options.max_size, options.max_line, options.timeout)
+    gate = Gate.of(options)
     tls = _tls(options)
-    servers = [await _listen("smtp", options, options.port, Guarded, intake, gate, tls)]
+    make = functools.partial(_factory, options, intake, gate, tls)
+    doors: list[tuple[str, Listening]] = []
+    if options.port is not None:
+        doors.append(("smtp", await on_port("smtp", options.host, options.port, make("smtp", Guarded))))
     if options.lmtp_port is not None:
-        servers.append(await _listen("lmtp", options, options.lmtp_port, GuardedLmtp, intake, gate, tls))
-    for name, server in zip(("smtp", "lmtp"), servers, strict=False):
-        for listening in server.sockets:
-            host, port = listening.getsockname()[:2]
-            ready(f"{name} on {f'[{host}]' if ':' in host else host}:{port}")
+        doors.append(("lmtp", await on_port("lmtp", options.host, options.lmtp_port, make("lmtp", GuardedLmtp))))
+    if options.lmtp_socket is not None:
+        doors.append(("lmtp", await on_path(options, options.lmtp_socket, make("lmtp", GuardedLmtp))))
+    for name, door in doors:
+        for place in door.places:
+            ready(f"{name} on {place}")
     await asyncio.to_thread(stop.wait)
-    await _drain(servers, gate)
+    await _drain([door for _, door in doors], gate)
 
 
-async def _listen(
-    name: str,
+def _factory(
     options: SmtpListener,
-    port: int,
-    protocol: type[Guarded],
     intake: Intake,
     gate: Gate,
     tls: ssl.SSLContext | None,
-) -> asyncio.Server:
-    loop = asyncio.get_running_loop()
+    name: str,
+    protocol: type[Guarded],
+) -> Callable[[], Guarded]:
+    """What makes the protocol object of each connection to one door."""
     door = Door(name, intake, options)
-    factory = functools.partial(protocol, door, gate, hostname=socket.gethostname(), tls_context=tls, loop=loop)
-    try:
-        return await loop.create_server(factory, options.host, port)
-    except OSError as error:
-        key = "smtp.port" if name == "smtp" else "smtp.lmtp_port"
-        what = f"cannot listen for {name.upper()} on {options.host}:{port}: {error.strerror}"
-        raise ConfigError([Problem("settings", None, key, what, "stop what holds it or set another port")]) from error
+    loop = asyncio.get_running_loop()
+    implicit = options.tls == "implicit" and name == "smtp"
+    return functools.partial(protocol, door, gate, tls=tls, implicit=implicit, hostname=socket.gethostname(), loop=loop)
 
 
-async def _drain(servers: list[asyncio.Server], gate: Gate) -> None:
+async def _drain(doors: list[Listening], gate: Gate) -> None:
     """Take no more connections, let messages that are being stored get their reply, then close."""
-    for server in servers:
-        server.close()
+    for door in doors:
+        door.close()
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(gate.idle.wait(), DRAIN)
     for connection in list(gate.inside):
@@ -117,9 +118,9 @@ class Door:
     async def handle_EHLO(
         self, server: Guarded, session: Session, transaction: Transaction, hostname: str, replies: list[str]
     ) -> list[str]:
-        """Say what we can do; no AUTH, since there are no accounts."""
+        """Say what we can do. AUTH is offered where it may be used."""
         session.host_name = hostname
-        kept = [line for line in replies if not line.startswith("250-AUTH")]
+        kept = [line for line in replies if server.may_log_in or not line.startswith("250-AUTH")]
         return [*kept[:-1], "250-PIPELINING", kept[-1]]
 
     async def handle_RCPT(
@@ -154,11 +155,13 @@ class Door:
         return "451 4.3.0 internal error, try again later"
 
     def wants(self, address: str) -> bool:
-        """Whether `address` is on the list; with an empty list everything but the null path is."""
+        """Whether `address`, with its detail or without, is on the list; an empty list takes all but the null path."""
         if address == "<>":
             return False
-        lower = address.lower()
-        return not self._wanted or lower in self._wanted or f"@{lower.rpartition('@')[2]}" in self._wanted
+        if not self._wanted:
+            return True
+        local, _, domain = address.lower().rpartition("@")
+        return bool(local) and not self._wanted.isdisjoint({address.lower(), plain(address), f"@{domain}"})
 
     def _envelope(self, transaction: Transaction, raw: bytes) -> Envelope:
         sender = transaction.mail_from or ""

@@ -12,7 +12,7 @@ from tasks.clock import now_ms
 from tasks.errors import Permanent
 from tasks.ledger.engine import Database
 from tasks.ledger.rows import JOB_COLUMNS, Event, document_of, event_row, is_id, job_of
-from tasks.ledger.schema import documents, events, jobs, results
+from tasks.ledger.schema import DONE_SENDERS, documents, events, jobs, results
 from tasks.models import OWN_SOURCE, STATE_BEFORE, TERMINAL, Document, Job, Stage, State
 
 _COLUMNS = [jobs.c[name] for name in JOB_COLUMNS]
@@ -99,6 +99,13 @@ class Jobs:
             )
         with self._database.read() as connection:
             return [job_of(row) for row in connection.execute(query)]
+
+    def known(self, sender: str, before: str) -> bool:
+        """Whether an earlier job than `before` came from this address and is done. Looks only into an index."""
+        same = sa.func.lower(jobs.c.sender) == sender.lower()
+        query = sa.select(jobs.c.id).where(sa.text(DONE_SENDERS), same, jobs.c.id < before).limit(1)
+        with self._database.read() as connection:
+            return bool(sender) and connection.execute(query).first() is not None
 
     def counts(self) -> dict[str, int]:
         """Jobs by state."""

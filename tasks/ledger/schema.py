@@ -24,6 +24,9 @@ metadata = MetaData(
 )
 _row_id = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts by itself only with INTEGER
 
+DONE_SENDERS = "state = 'done' AND sender <> ''"
+"""What `ix_jobs_known` holds, in the words that a query has to repeat for it to be used."""
+
 jobs = Table(
     "jobs",
     metadata,
@@ -65,6 +68,8 @@ jobs = Table(
     Index(None, "state", "received_at"),
     Index(None, "message_id", sqlite_where=text("message_id <> ''"), postgresql_where=text("message_id <> ''")),
     Index(None, "thread", sqlite_where=text("thread <> ''"), postgresql_where=text("thread <> ''")),
+    # who has written before: only of jobs that are done, so that accepting costs nothing more
+    Index("ix_jobs_known", text("lower(sender)"), sqlite_where=text(DONE_SENDERS), postgresql_where=text(DONE_SENDERS)),
     # what the rescue looks at: open jobs only, so that its cost does not grow with the archive
     Index(
         "ix_jobs_open",

@@ -32,6 +32,8 @@ class Limits:
     """Documents of one message."""
     unpacked_bytes: int = 256 << 20
     """What all archives, nested mails and embedded files of one message may come to, unpacked."""
+    inline_bytes: int = 10_000
+    """Largest picture that is passed over when the HTML of a mail with words shows it: a logo, a signature's icon."""
     pages: int = 5_000
     """Pages of one document."""
     text_chars: int = 2_000_000

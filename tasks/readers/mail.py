@@ -39,6 +39,7 @@ REPLY_HEADERS = frozenset(
     ]
 )  # fmt: skip
 """What rules on automatic replies look at; every `List-*` field besides (RFC 3834, RFC 2369, RFC 2919, MS-OXCMAIL)."""
+_FOLD = re.compile(r"\r\n|\r|\n")
 _ANGLED = re.compile(r"<[^<>\s]+>")
 _FIELD = re.compile(rb"(?:[!-9;-~]{1,200}:|[ \t]|From )")
 _LOOSE_FIELD = re.compile(rb"([A-Za-z][A-Za-z0-9-]{1,60})[ \t]{1,3}:")
@@ -61,6 +62,8 @@ class Part(Noun):
     """Text that a mail program shows as the message itself (RFC 8621 section 4.1.4)."""
     inline: bool = False
     """Shown within the body, such as a picture in HTML."""
+    content_id: str = ""
+    """Under which HTML refers to it as `cid:...` (RFC 2392), without angle brackets."""
     group: int = 0
     """Body parts of one group are the same words in different form (multipart/alternative)."""
     parameters: dict[str, str] = Attribute(default_factory=dict)
@@ -95,6 +98,11 @@ class _Node(Message):
 
     def get_content_maintype(self) -> str:
         return self.get_content_type().partition("/")[0]
+
+    def get_boundary(self, failobj: Any = None) -> Any:
+        """The boundary on one line: a header may be folded within its quotes (RFC 5322 section 2.2.3)."""
+        found = super().get_boundary(failobj)
+        return _FOLD.sub("", found) if isinstance(found, str) else found
 
     def real_type(self) -> str:
         """The type that the header states (or the default one inside multipart/digest)."""
@@ -285,6 +293,7 @@ class _Parts:
                 data=self._data(node, len(self.found) + 1),
                 is_body=is_body,
                 inline=disposition == "inline" or (within == "related" and not is_body) or (media and inline),
+                content_id=header.header_text(_raw(node, "content-id")).strip(" <>")[:300],
                 group=group or self._groups,
                 parameters=type_parameters,
             )

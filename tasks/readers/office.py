@@ -33,17 +33,18 @@ _MOST_REPEATED = 100
 def read(source: Source) -> Content:
     """Dispatch by type; all of them give paragraphs as lines and table rows with tabs."""
     if source.content_type == "application/rtf":
-        return _rtf(source.data)
+        return Content(text=rtf_text(source.data))
     if source.content_type in _CONVERTER:
         return _binary(source)
     return _opendocument(source)
 
 
-def _rtf(data: bytes) -> Content:
+def rtf_text(data: bytes) -> str:
+    """The text of RTF; table cells are separated by tabs."""
     found = _RTF_CODEPAGE.search(data[:4096])
     codec = f"cp{found[1].decode()}" if found else "cp1252"
     text: str = rtf_to_text(data.decode("latin-1"), encoding=codec, errors="replace")  # type: ignore[no-untyped-call]  # striprtf has no types
-    return Content(text=text.replace("|\n", "\n").replace("|", "\t"))
+    return text.replace("|\n", "\n").replace("|", "\t")
 
 
 def _binary(source: Source) -> Content:

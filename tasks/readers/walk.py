@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from urllib.parse import unquote
 
 from tasks.errors import Unreadable
 from tasks.models import Document, Extracted, Kind, MailFacts
@@ -19,6 +20,7 @@ from tasks.readers.sniffing import OCTETS, sniff
 
 _HEAD_BYTES = 64 * 1024
 _END_OF_HEADER = re.compile(rb"\r?\n\r?\n")
+_CONTENT_ID = re.compile(rb"cid:([^\s\"'<>()]{1,300})", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +111,21 @@ class _Reading:
             return Extracted(mail=self._head_only(raw), documents=tuple(self.documents))
         self._body(parsed)
         attachments = [part for part in parsed.parts if not part.is_body]
+        shown = _shown_pictures(parsed.parts) if self.documents[0].text else frozenset()
         for number, part in enumerate(attachments, start=1):
             name = part.name or default_name(part.content_type, number)
-            self.file(_Item(part.data, name, _claim(part), part.charset))
+            item = _Item(part.data, name, _claim(part), part.charset)
+            if part.content_id in shown and self._is_ornament(item):
+                reason = f"a small picture within the text ({len(item.data)} bytes), such as a logo"
+                self._add(item, sniff(item.data, item.name, item.claimed), "skipped", reason)
+            else:
+                self.file(item)
         return Extracted(mail=parsed.facts, documents=tuple(self.documents))
+
+    def _is_ornament(self, item: _Item) -> bool:
+        """Whether it is a small picture, by its bytes: a PDF that calls itself a picture is no ornament."""
+        small = len(item.data) <= self._limits.inline_bytes
+        return small and sniff(item.data, item.name, item.claimed).startswith("image/")
 
     def file(self, item: _Item) -> None:
         """Read one file and, after it, what was found inside it."""
@@ -301,6 +314,14 @@ def _groups(parts: Sequence[Part]) -> list[list[Part]]:
         if part.is_body:
             groups.setdefault(part.group, []).append(part)
     return list(groups.values())
+
+
+def _shown_pictures(parts: Sequence[Part]) -> frozenset[str]:
+    """The Content-IDs that the HTML of the body refers to."""
+    bodies = (part.data for part in parts if part.is_body and part.content_type == "text/html")
+    return frozenset(
+        unquote(found.decode("utf-8", "replace")) for data in bodies for found in _CONTENT_ID.findall(data)
+    )
 
 
 def _claim(part: Part) -> str:

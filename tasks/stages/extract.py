@@ -12,10 +12,11 @@ from tasks.events.taking import Taken, with_name
 from tasks.loops import no_reply_because
 from tasks.models import Envelope, Extracted, Fetched, Job
 from tasks.readers import Piece, read_message, read_pieces
+from tasks.trust import Believing
 
 
-def extract(job: Job, raw: bytes, own_addresses: frozenset[str]) -> Extracted:
-    """Read a message, and say whether it may be answered. A document that cannot be read says why."""
+def extract(job: Job, raw: bytes, own_addresses: frozenset[str], believing: Believing) -> Extracted:
+    """Read a message, say who sent it and whether it may be answered. A document that cannot be read says why."""
     extracted = read_message(raw, kind=job.kind, name=job.name, content_type=job.content_type)
     if extracted.mail is None:
         return extracted
@@ -24,7 +25,8 @@ def extract(job: Job, raw: bytes, own_addresses: frozenset[str]) -> Extracted:
     )
     headers = {name: list(values) for name, values in extracted.mail.headers.items()}
     reason = no_reply_because(headers, envelope, extracted.mail, own_addresses)
-    mail = extracted.mail.model_copy(update={"no_reply_because": reason})
+    trust = believing.about(job, raw, extracted.mail)
+    mail = extracted.mail.model_copy(update={"no_reply_because": reason, "trust": trust})
     return extracted.model_copy(update={"mail": mail})
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import grp
+import os
 import smtplib
+import socket
+import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from config.errors import ConfigError
+from config.settings import Settings
 from daemon.listeners.smtp import run
 from tests.integration.doors import LEDGER_DOWN, Dialog, Door, opened
 
@@ -105,3 +112,57 @@ def test_both_protocols_listen_together(door: Door) -> None:
     with smtplib.SMTP(*door.address("smtp"), timeout=10) as client:
         client.sendmail("a@x.test", ["r@y.test"], MAIL)
     assert door.intake.seen[0][0].source == "smtp"
+
+
+def _by_socket(folder: Path, **options: object) -> dict[str, object]:
+    return {"port": False, "lmtp_port": False, "lmtp_socket": folder / "lmtp", **options}
+
+
+def test_unix_socket(tmp_path: Path) -> None:
+    """LMTP alone on a Unix socket: mode and group as configured, mail taken, and no file left at the end."""
+    group = grp.getgrgid(os.getgid()).gr_name
+    path = tmp_path / "lmtp"
+    options = _by_socket(tmp_path, lmtp_socket_mode="0620", lmtp_socket_group=group, max_connections_per_address=1)
+    with opened(run, tmp_path, lines=1, smtp=options) as door:
+        assert door.lines == [f"lmtp on {path}"]
+        there = path.stat()
+        assert (stat.S_IMODE(there.st_mode), there.st_gid) == (0o620, os.getgid())
+        with smtplib.LMTP(str(path)) as one, smtplib.LMTP(str(path)) as two:
+            assert one.sendmail("a@x.test", ["r@y.test"], MAIL) == {}
+            assert two.sendmail("a@x.test", ["r@y.test"], MAIL.replace(b"<1@", b"<2@")) == {}
+        assert door.jobs() == 2
+        assert door.intake.seen[0][0].source == "lmtp"
+    assert list(tmp_path.glob("*lmtp*")) == []
+
+
+def test_socket_of_a_killed_process(tmp_path: Path) -> None:
+    """The file that a killed process left behind is replaced."""
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "lmtp"))
+    with opened(run, tmp_path, lines=1, smtp=_by_socket(tmp_path)), smtplib.LMTP(str(tmp_path / "lmtp")) as client:
+        assert client.sendmail("a@x.test", ["r@y.test"], MAIL) == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"lmtp_socket_group": "no-such-group"}, "there is no group 'no-such-group'"),
+        ({"lmtp_socket": Path("/proc/no/lmtp")}, "cannot be listened on: No such file"),
+    ],
+)
+def test_socket_that_cannot_be(tmp_path: Path, options: dict[str, object], words: str) -> None:
+    """A group or folder that is not there stops the start with words, and leaves nothing behind."""
+    settings = Settings(state_dir=tmp_path, smtp=_by_socket(tmp_path, **options))
+    with pytest.raises(ConfigError, match=words):
+        run(settings, None, threading.Event())  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_socket_in_use(tmp_path: Path) -> None:
+    """The socket of a process that is still there is not taken from it."""
+    with opened(run, tmp_path, lines=1, smtp=_by_socket(tmp_path)):
+        settings = Settings(state_dir=tmp_path, smtp=_by_socket(tmp_path))
+        with pytest.raises(ConfigError, match="in use by another process"):
+            run(settings, None, threading.Event())  # type: ignore[arg-type]
+        with smtplib.LMTP(str(tmp_path / "lmtp")) as client:
+            assert client.noop()[0] == 250

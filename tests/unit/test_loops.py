@@ -202,3 +202,10 @@ def test_caps(times: list[int], reason: str) -> None:
 def test_long_spans_are_told_in_hours() -> None:
     """A span of more than an hour reads as hours."""
     assert "within 10 hours" in over_cap([1], 2, [(1, 10 * HOUR)])
+
+
+def test_details_are_ours_too() -> None:
+    """`support+x@` is the mailbox `support@`: written to it we answer, written from it we do not."""
+    assert ask(facts={"to": ("Support+invoices@y.test",)}, envelope={"recipients": ("support@y.test",)}) == ""
+    assert ask(envelope={"recipients": ("support+invoices@y.test",)}) == ""
+    assert "one of our own" in ask(facts={"from_address": "support+bot@y.test"})

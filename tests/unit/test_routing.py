@@ -59,3 +59,13 @@ def test_the_first_route_that_matches_is_taken() -> None:
     """The order of the files decides."""
     routes = [Route(name="a", match=Match(source="imap:*")), Route(name="b"), Route(name="c")]
     assert choose(routes, job(), MAIL, b"").name == "b"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [("in+bills@*", True), ("in@post.example", True), ("*+bills@*", True), ("in+offers@*", False), ("bills@*", False)],
+)
+def test_details_of_a_recipient(pattern: str, expected: bool) -> None:
+    """A pattern sees the detail of `in+bills@`, and one without a detail matches whatever it is."""
+    addressed = job(recipients=("in+Bills@post.example",))
+    assert matches(Match(recipient=pattern), addressed, Extracted(mail=MailFacts()), b"") is expected

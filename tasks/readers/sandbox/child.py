@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import Unreadable
-from tasks.readers import mail, ocr, registry
+from tasks.readers import mail, ocr, registry, signed
 from tasks.readers.content import Content, Source
 from tasks.readers.language import language_of
 from tasks.readers.limits import Limits
@@ -88,10 +88,12 @@ def warm_up() -> None:
 
 
 def answer(request: dict[str, Any], data: bytes, limits: Limits) -> Answer:
-    """The result of one request: `mail` (structure only) or `read` (text of one file)."""
+    """The result of one request: `mail` (structure only), `dkim` (whose signatures hold) or `read` (text of one file)."""
     try:
         if request["op"] == "mail":
             return _mail(data)
+        if request["op"] == "dkim":
+            return {"status": "read", "good": signed.good(data, request["signatures"], request["keys"])}, []
         return _read(request, data, limits)
     except Unreadable as error:
         return {"status": "unreadable", "reason": error.reason}, []

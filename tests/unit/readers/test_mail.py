@@ -178,3 +178,10 @@ def test_binary_parts_keep_every_byte() -> None:
     raw += b'Content-Transfer-Encoding: binary\r\nContent-Disposition: attachment; filename="a.bin"\r\n\r\n'
     raw += blob + b"\r\n--b--\r\n"
     assert [part.data for part in parse(raw).parts if part.name == "a.bin"] == [blob]
+
+
+def test_a_boundary_may_be_folded() -> None:
+    """A line break within the quotes of a boundary is folding, not a part of it."""
+    head = b'From: a@x.test\r\nContent-Type: multipart/mixed; boundary="one\r\n two"\r\n\r\n'
+    raw = head + b"--one two\r\n\r\nhello\r\n--one two--\r\n"
+    assert [part.data for part in parse(raw).parts] == [b"hello"]
