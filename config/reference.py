@@ -33,6 +33,9 @@ def configuration_md() -> str:
             heading = f"[{name}.NAME]" if named else f"[{name}]"
             variable = f"POSTROOM_{name.upper()}__" + ("NAME__" if named else "")
             parts += [f"\n### {heading}\n", f"{_doc(model)}\n", _table(model, variable)]
+            for part, inner in _tables_in(model):
+                title = f"\n#### {heading.rstrip(']')}.{part}]\n"
+                parts += [title, f"{_doc(inner)}\n", _table(inner, f"{variable}{part.upper()}__")]
     parts.append(_ROUTES)
     for heading, route_model in _route_tables():
         parts += [f"\n### {heading}\n", f"{_doc(route_model)}\n", _table(route_model, "")]
@@ -88,6 +91,13 @@ def _table_model(field: FieldInfo) -> type[BaseModel] | None:
     """The section that a field of Settings is, or is a dictionary of."""
     annotation = typing.get_args(field.annotation)[1] if _is_named(field) else field.annotation
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _tables_in(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """The tables inside a section that are worth one of their own in the reference."""
+    for name, field in model.model_fields.items():
+        if (inner := _table_model(field)) and any(option.description for option in inner.model_fields.values()):
+            yield name, inner
 
 
 def _type(annotation: object) -> str:

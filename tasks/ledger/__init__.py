@@ -6,6 +6,8 @@ from tasks.ledger.arrivals import Arrival, Arrivals
 from tasks.ledger.backlog import Backlog
 from tasks.ledger.deliveries import Deliveries
 from tasks.ledger.engine import Database
+from tasks.ledger.imap_folders import ImapFolders, Watched
+from tasks.ledger.imap_messages import ImapMessages
 from tasks.ledger.jobs import Jobs, Open
 from tasks.ledger.leases import Held, Lease, Leases
 from tasks.ledger.rows import DeliveryState, Event
@@ -17,17 +19,20 @@ __all__ = [
     "DeliveryState",
     "Event",
     "Held",
+    "ImapFolders",
+    "ImapMessages",
     "Lease",
     "Ledger",
     "Open",
     "Scope",
     "Token",
     "Tokens",
+    "Watched",
 ]
 
 
 class Ledger:
-    """One database, seen from each side: `jobs`, `leases`, `deliveries`, `backlog`, `tokens`."""
+    """One database, seen from each side: `jobs`, `leases`, `deliveries`, `backlog`, `tokens`, `imap_*`."""
 
     def __init__(self, url: str) -> None:
         self.database = Database(url)
@@ -36,6 +41,8 @@ class Ledger:
         self.deliveries = Deliveries(self.database)
         self.backlog = Backlog(self.database)
         self.tokens = Tokens(self.database)
+        self.imap_messages = ImapMessages(self.database)
+        self.imap_folders = ImapFolders(self.database)
 
     @classmethod
     def open(cls, url: str) -> Ledger:

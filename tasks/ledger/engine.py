@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tasks.errors import Permanent, Unavailable
 
 MIGRATIONS = Path(__file__).resolve().parent / "migrations"
-HEAD = "0002"
+HEAD = "0004"
 """The newest revision in MIGRATIONS; a constant, so that a program that only looks need not load Alembic."""
 BUSY_MS = 15_000
 

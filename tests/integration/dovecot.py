@@ -124,6 +124,14 @@ class Dovecot:
         """Remove every folder, and INBOX with its UIDVALIDITY."""
         shutil.rmtree(self.base / "mail" / USER, ignore_errors=True)
 
+    def renumber(self, folder: str = "") -> None:
+        """Make INBOX (or `.Name`) anew with the same mail: another UIDVALIDITY, other UIDs."""
+        self.stop()
+        time.sleep(1.1)  # Dovecot takes the second as UIDVALIDITY
+        for path in (self.base / "mail" / USER / "Maildir" / folder).glob("dovecot*"):
+            path.unlink()
+        self.start()
+
     def log(self) -> str:
         """What Dovecot logged."""
         path = self.base / "dovecot.log"
