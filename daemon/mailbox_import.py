@@ -67,7 +67,7 @@ def run(out: Console, settings: Settings, name: str, account: ImapAccount, folde
 def _take(session: ImapSession, acceptor: Acceptor, bulk: list[int], told: Told) -> None:
     """Accept some messages. No row is written for them: a listener on the folder goes its own way, at no double's cost."""
     try:
-        outcomes = acceptor.accept(session.fetch(bulk))
+        outcomes = acceptor.finish(acceptor.start(session.fetch(bulk)))
     except RefusedError:
         told.failed += len(bulk)
         return

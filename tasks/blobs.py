@@ -16,6 +16,8 @@ class Blobs:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._durable: set[Path] = set()
+        """Folders whose own names are on disk for certain: this process has fsynced what holds them."""
 
     def path(self, sha256: str) -> Path:
         """Where the bytes with this digest stand (or would)."""
@@ -34,8 +36,7 @@ class Blobs:
             raise Unavailable("ledger", f"cannot store {len(data)} bytes in {self.root}: {error.strerror}") from error
         return digest
 
-    @staticmethod
-    def _write(target: Path, data: bytes) -> None:
+    def _write(self, target: Path, data: bytes) -> None:
         handle, temporary = tempfile.mkstemp(prefix=".part-", dir=target.parent)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -47,12 +48,10 @@ class Blobs:
             with contextlib.suppress(OSError):
                 Path(temporary).unlink()
             raise
-        for folder in (target.parent, target.parent.parent):
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        _sync(target.parent)
+        if target.parent not in self._durable:
+            _sync(self.root)
+            self._durable.add(target.parent)
 
     def get(self, sha256: str) -> bytes:
         """The stored bytes. Raises Permanent when they are gone or damaged."""
@@ -66,3 +65,11 @@ class Blobs:
         if hashlib.sha256(data).hexdigest() != sha256:
             raise Permanent(f"the raw message is damaged: {path} does not have the SHA-256 in its name")
         return data
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from config.imap import ImapAccount
@@ -14,6 +14,8 @@ from tasks.ledger.imap_messages import Taken
 from tasks.mailhead import sender_of
 from tasks.mailkey import mail_key
 from tasks.models import Envelope, Kind
+
+UnderWay = dict[int, Future[tuple[Taken, bool] | Exception]]
 
 
 @dataclass
@@ -40,10 +42,16 @@ class Acceptor:
         self._intake = intake
         self._pool = pool
 
-    def accept(self, messages: Mapping[int, bytes]) -> Outcomes:
-        """Hand messages over, several at once so that they share an fsync. Never raises."""
+    def start(self, messages: Mapping[int, bytes]) -> UnderWay:
+        """Hand messages over, all at once so that they share an fsync, without waiting for it."""
+        return {uid: self._pool.submit(self._one, uid, raw) for uid, raw in messages.items()}
+
+    @staticmethod
+    def finish(under_way: UnderWay) -> Outcomes:
+        """Wait for all of them. Never raises."""
         outcomes = Outcomes()
-        for uid, told in zip(messages, self._pool.map(self._one, messages.items()), strict=True):
+        for uid, future in under_way.items():
+            told = future.result()
             if isinstance(told, tuple):
                 outcomes.taken.append(told[0])
                 outcomes.repeats += told[1]
@@ -55,8 +63,7 @@ class Acceptor:
                 outcomes.faults[uid] = told
         return outcomes
 
-    def _one(self, message: tuple[int, bytes]) -> tuple[Taken, bool] | Exception:
-        uid, raw = message
+    def _one(self, uid: int, raw: bytes) -> tuple[Taken, bool] | Exception:
         try:
             key = mail_key(raw)
             receipt = self._intake.accept(self._envelope(raw, key), raw)

@@ -17,7 +17,7 @@ from imaplib import IMAP4
 import structlog
 
 from config.imap import IDLE_LONGEST, ImapAccount
-from daemon.listeners.imap_accepting import Acceptor
+from daemon.listeners.imap_accepting import Acceptor, UnderWay
 from daemon.listeners.imap_clock import Clock
 from daemon.listeners.imap_ends import follows, put_away
 from daemon.listeners.imap_notes import Notes
@@ -108,14 +108,12 @@ class FolderWatch:
         notes.keep(waiting, self._account.move_to if self._account.after == "move" else "")
         self._forget(notes, waiting)
         self._give_up(notes)
-        due = [uid for uid in waiting if notes.is_due(uid)]
-        taken = 0
-        for bulk in notes.bulks(self._wanted(session, notes, session.sizes(due[:ROUND]))):
-            if self._parts.stop.is_set():
-                break
-            taken += self._take(session, notes, bulk)
+        due = [uid for uid in waiting if notes.is_due(uid)][:ROUND]
+        sizes = session.sizes(due)
+        notes.vanished([uid for uid in due if uid not in sizes])
+        self._take(session, notes, self._wanted(session, notes, sizes))
         self._settle(session, notes)
-        return taken > 0 or len(due) > ROUND or notes.is_interrupted()
+        return bool(due)
 
     def _notes_for(self, validity: int) -> Notes:
         """The notes of the folder as it is now. One made anew (another UIDVALIDITY) is looked at from the start."""
@@ -155,8 +153,22 @@ class FolderWatch:
             self._log.error("imap.refused", uid=uid, reason=reason, to=self._account.failed_folder)
         notes.pass_over(why, mark)
 
-    def _take(self, session: ImapSession, notes: Notes, bulk: list[int]) -> int:
-        """Fetch, accept and write down some messages. A fault that one alone has is noted before it is raised."""
+    def _take(self, session: ImapSession, notes: Notes, sizes: dict[int, int]) -> None:
+        """Fetch and accept messages, a bulk on its way to the disk while the next one comes in."""
+        under_way: UnderWay = {}
+        try:
+            for bulk in notes.bulks(sizes):
+                if self._parts.stop.is_set():
+                    break
+                messages = self._fetch(session, notes, bulk)
+                before, under_way = under_way, {}
+                self._finish(notes, before)
+                under_way = self._acceptor.start(messages)
+        finally:
+            self._finish(notes, under_way)
+
+    def _fetch(self, session: ImapSession, notes: Notes, bulk: list[int]) -> dict[int, bytes]:
+        """The messages' bytes. A fault that one alone has is noted; what breaks the connection is raised too."""
         notes.begin(bulk)
         try:
             messages = session.fetch(bulk)
@@ -166,15 +178,15 @@ class FolderWatch:
             if not isinstance(error, RefusedError):
                 raise
             self._log.warning("imap.unreadable", messages=len(bulk), reason=str(error))
-            return 0
+            return {}
         if len(bulk) == 1 and not messages.get(bulk[0]):
             notes.failed(bulk[0], "the server gives no content")
-            return 0
-        return self._accept(notes, messages)
+            return {}
+        return messages
 
-    def _accept(self, notes: Notes, messages: dict[int, bytes]) -> int:
-        """Hand messages over, then write down what became of each. Raises Unavailable, at no message's cost."""
-        outcomes = self._acceptor.accept(messages)
+    def _finish(self, notes: Notes, under_way: UnderWay) -> None:
+        """Write down what became of each. Raises Unavailable when the ledger was down, at no message's cost."""
+        outcomes = self._acceptor.finish(under_way)
         notes.accepted(outcomes.taken, follows=follows(self._account))
         self._refuse(notes, outcomes.refused, Mark.QUARANTINED)
         for uid, error in outcomes.faults.items():
@@ -182,7 +194,6 @@ class FolderWatch:
             notes.failed(uid, f"cannot be accepted: {reason_of(error)}")
         if outcomes.outage:
             raise outcomes.outage
-        return len(outcomes.taken)
 
     def _settle(self, session: ImapSession, notes: Notes) -> None:
         """Do with each message what its outcome asks for. What the server refuses is tried again later."""

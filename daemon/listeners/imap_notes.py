@@ -50,10 +50,6 @@ class Notes:
         known = self._known.get(uid)
         return known is None or (known.mark not in FINAL and known.due_at <= self._clock.now_ms())
 
-    def is_interrupted(self) -> bool:
-        """Whether a try was broken off by no fault of the message."""
-        return any(known.mark is Mark.FETCHING for known in self._known.values())
-
     def given_up(self) -> dict[int, str]:
         """Messages that had their last try, with the reason."""
         return {
@@ -88,6 +84,13 @@ class Notes:
         due = self._clock.now_ms() + FIRST_WAIT_MS * 2 ** (tries - 1)
         known = self._known[uid] = Known(Mark.SUSPECT, tries, due, reason=reason[:300])
         self._rows.failed(self.place, uid, known)
+
+    def vanished(self, uids: Sequence[int]) -> None:
+        """The search found these, but the server tells no size: gone meanwhile, or broken and not to be asked in a loop."""
+        if uids:
+            self.begin(uids)
+            for uid in uids:
+                self.failed(uid, "the server tells no size")
 
     def accepted(self, taken: Sequence[Taken], *, follows: bool) -> None:
         """These are jobs now."""
