@@ -2,7 +2,7 @@
 
 imap_folder.py watches a folder; imap_session.py speaks to the server, imap_changes.py changes the mailbox;
 imap_filters.py passes over, imap_notes.py remembers, imap_settling.py and imap_ends.py put away, imap_oauth.py brings
-tokens, imap_watchdog.py looks whether all of them still live.
+tokens, imap_watchdog.py looks whether all of them still live, imap_canary.py times the way in.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from config.imap import ImapAccount
 from config.settings import Settings
 from daemon.listeners.each import run_each
+from daemon.listeners.imap_canary import Canary
 from daemon.listeners.imap_clock import Clock
 from daemon.listeners.imap_folder import FolderWatch, Parts
 from daemon.listeners.imap_oauth import AccountTokens
@@ -44,13 +46,16 @@ def run(
     with ThreadPoolExecutor(ACCEPT_AT_ONCE, "imap-accept") as pool:
         for name, account in settings.imap.items():
             tokens = tokens_of(name, account, settings, clock)
-            parts = Parts(name, account, intake, stop, say, alert, tokens, pool, clock)
+            canary = Canary(name, account, settings, clock) if account.canary else None
+            if canary:
+                loops[f"{name} canary"] = partial(canary.run, stop)
+            parts = Parts(name, account, intake, stop, say, alert, tokens, pool, clock, canary)
             for folder in account.folders:
                 pulse = Pulse(intake.ledger.imap_folders, name, account, folder, clock)
                 pulses.append(pulse)
                 loops[f"{name}/{folder}"] = FolderWatch(parts, folder, pulse).run
         watchdog = Watchdog(pulses, alert, clock)
-        loops["watchdog"] = lambda: watchdog.run(stop)
+        loops["watchdog"] = partial(watchdog.run, stop)
         run_each(loops, stop)
 
 

@@ -18,6 +18,7 @@ import structlog
 
 from config.imap import IDLE_LONGEST, ImapAccount
 from daemon.listeners.imap_accepting import Acceptor, UnderWay
+from daemon.listeners.imap_canary import Canary
 from daemon.listeners.imap_clock import Clock
 from daemon.listeners.imap_ends import follows, put_away
 from daemon.listeners.imap_notes import Notes
@@ -52,6 +53,7 @@ class Parts:
     tokens: Tokens | None
     pool: ThreadPoolExecutor
     clock: Clock
+    canary: Canary | None = None
 
 
 class FolderWatch:
@@ -141,7 +143,7 @@ class FolderWatch:
 
     def _wanted(self, session: ImapSession, notes: Notes, sizes: dict[int, int]) -> dict[int, int]:
         """The messages to fetch. The others are written down with their reason, so that they are not asked for again."""
-        found = sort_out(session, self._account, sizes)
+        found = sort_out(session, self._account, sizes, self._parts.canary.sent_at if self._parts.canary else None)
         self._refuse(notes, found.too_large, Mark.TOO_LARGE)
         for uid, reason in found.unwanted.items():
             self._log.info("imap.passed_over", uid=uid, reason=reason)
@@ -163,7 +165,7 @@ class FolderWatch:
                 messages = self._fetch(session, notes, bulk)
                 before, under_way = under_way, {}
                 self._finish(notes, before)
-                under_way = self._acceptor.start(messages)
+                under_way = self._acceptor.start(self._without_canaries(notes, messages))
         finally:
             self._finish(notes, under_way)
 
@@ -183,6 +185,18 @@ class FolderWatch:
             notes.failed(bulk[0], "the server gives no content")
             return {}
         return messages
+
+    def _without_canaries(self, notes: Notes, messages: dict[int, bytes]) -> dict[int, bytes]:
+        """Take our own mails to ourselves out, and note how long they were on their way until this is on disk."""
+        canary = self._parts.canary
+        sent = {uid: canary.sent_at(raw) for uid, raw in messages.items()} if canary else {}
+        own = {uid: at for uid, at in sent.items() if at}
+        notes.pass_over(dict.fromkeys(own, "sent by Postroom to itself"), Mark.CANARY)
+        for at in own.values():
+            took = self._clock.now_ms() - at
+            self._log.info("imap.canary", milliseconds=took)
+            self._pulse.timed(took)
+        return {uid: raw for uid, raw in messages.items() if uid not in own}
 
     def _finish(self, notes: Notes, under_way: UnderWay) -> None:
         """Write down what became of each. Raises Unavailable when the ledger was down, at no message's cost."""

@@ -61,6 +61,7 @@ class AccountTokens:
             known = self._access
             if known and self._clock.now() < known.renew_at and known.token != refused:
                 return known.token
+            self._access = None  # while the endpoint is out, the server is not bothered with a token that it refused
             with self._file_lock():
                 self._access = self._taken(self._ask(self._form()))
             return self._access.token

@@ -22,6 +22,8 @@ from config.imap import ImapAccount
 from daemon.listeners.imap_clock import Clock
 
 SIZES_AT_ONCE = 200
+SLICE = 1.0
+"""Seconds after which IDLE looks whether it has been told to stop."""
 LOOK_UP_EVERY = 5.0
 """Seconds between two looks at what may end IDLE besides the server."""
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -138,7 +140,7 @@ class ImapSession:
         now = self._clock.monotonic()
         deadline, look = now + seconds, now + LOOK_UP_EVERY
         while not stop.is_set() and now < deadline:
-            if self._has_input() or self._clock.readable(self._client.sock, min(1.0, deadline - now)):
+            if self._has_input() or self._clock.readable(self._client.sock, min(SLICE, deadline - now)):
                 break
             now = self._clock.monotonic()
             if wanted and now >= look:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from config.imap import ImapAccount
 from daemon.listeners.imap_filters import passed_over_because
 from daemon.listeners.imap_session import ImapSession
+
+Spared = Callable[[bytes], object]
 
 
 @dataclass(frozen=True)
@@ -21,25 +23,34 @@ class Sorted:
     """Passed over by the filter, with the reason."""
 
 
-def sort_out(session: ImapSession, account: ImapAccount, sizes: Mapping[int, int]) -> Sorted:
-    """Sort the messages of the folder that is open; headers are fetched only when the filter needs them."""
+def sort_out(
+    session: ImapSession, account: ImapAccount, sizes: Mapping[int, int], spared: Spared | None = None
+) -> Sorted:
+    """Sort the messages of the folder that is open; headers are fetched only when the filter needs them.
+
+    `spared` says of a header whether the message is taken whatever the filter says.
+    """
     too_large = {
         uid: f"{size} bytes are more than max_size = {account.max_size}"
         for uid, size in sizes.items()
         if size > account.max_size
     }
     small = {uid: size for uid, size in sizes.items() if uid not in too_large}
-    unwanted = _unwanted(session, account, small)
+    unwanted = _unwanted(session, account, small, spared)
     return Sorted({uid: size for uid, size in small.items() if uid not in unwanted}, too_large, unwanted)
 
 
-def _unwanted(session: ImapSession, account: ImapAccount, sizes: Mapping[int, int]) -> dict[int, str]:
+def _unwanted(
+    session: ImapSession, account: ImapAccount, sizes: Mapping[int, int], spared: Spared | None
+) -> dict[int, str]:
     rule = account.filter
     heads = session.heads(list(sizes)) if rule.reads_header else {}
     found = {}
     for uid, size in sizes.items():
         if rule.reads_header and uid not in heads:
             continue  # it has just gone, and the fetch will say so
+        if spared and spared(heads.get(uid, b"")):
+            continue
         structure = session.structure(uid) if rule.has_attachment is not None else b""
         if reason := passed_over_because(rule, size, heads.get(uid, b""), structure):
             found[uid] = reason

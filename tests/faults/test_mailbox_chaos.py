@@ -115,7 +115,7 @@ def test_every_mail_is_one_job(tmp_path: Path) -> None:
         try:
             _wait(scene, lambda: scene.path.exists() and scene.keys() == [], "the listener")
             mixed = dice.sample(messages + others, MAILS + OTHERS)
-            sender = threading.Thread(target=scene.deliver_all, args=(mixed, FAULTS * 1.5), daemon=True)
+            sender = threading.Thread(target=scene.deliver_all, args=(mixed, FAULTS * 3.5), daemon=True)
             sender.start()
             _go_wrong(scene, faults)
             sender.join(300)

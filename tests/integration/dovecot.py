@@ -45,6 +45,7 @@ protocols = imap lmtp
 listen = 127.0.0.1
 disable_plaintext_auth = no
 auth_mechanisms = plain login {mechanisms}
+auth_failure_delay = 0
 first_valid_uid = 1
 mail_location = maildir:~/Maildir
 mail_max_userip_connections = 50
@@ -64,6 +65,9 @@ namespace inbox {{
 }}
 service anvil {{
   chroot =
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
 }}
 service stats {{
   chroot =

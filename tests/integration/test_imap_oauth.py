@@ -131,6 +131,18 @@ def test_a_refused_token_is_renewed_once_for_all(provider: Provider, tmp_path: P
     assert [ask(first), ask(first), ask("")] == ["access-2", "access-2", "access-2"]
 
 
+def test_a_refused_token_is_not_used_again(provider: Provider, tmp_path: Path) -> None:
+    """While the endpoint is out, nobody logs in with a token that the server has refused already."""
+    ask = tokens(provider, tmp_path)
+    first = ask("")
+    provider.refuse = (503, {})
+    for refused in (first, "", ""):
+        with pytest.raises(Unavailable):
+            ask(refused)
+    provider.refuse = None
+    assert ask("") != first
+
+
 def test_a_new_token_that_cannot_be_kept_is_not_lost(provider: Provider, tmp_path: Path) -> None:
     """While the disk refuses it nothing goes on; when it takes it again, the newest refresh token is used."""
     ask = tokens(provider, tmp_path)
