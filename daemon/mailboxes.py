@@ -23,7 +23,7 @@ Account = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's n
 @commands.command(name="test")
 def test(context: typer.Context, account: Account) -> None:
     """Log in, list folders and what the server can do, and what would be taken. Changes nothing."""
-    from daemon.mailbox_test import look
+    from daemon.mailbox_look import look
 
     settings = settings_of(context)
     with _errors(account):

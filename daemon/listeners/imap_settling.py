@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from config.imap import ImapAccount
 from daemon.listeners.imap_changes import delete, ensure, flag, move
 from daemon.listeners.imap_notes import Notes
 from daemon.listeners.imap_session import ImapSession
 from tasks.ledger.imap_messages import Mark, Spot
+
+AT_ONCE = 200
+"""Messages in one command: a line that every server takes, and an action that ends within the timeout."""
 
 
 def ensure_folders(session: ImapSession, account: ImapAccount) -> None:
@@ -25,7 +28,7 @@ def settle(
     Each action may be done again: a flag that is set stays set, and what has been moved is not there any more. Raises
     RefusedError when the server will not.
     """
-    for mark, uids in waiting.items():
+    for mark, uids in ((mark, some) for mark, all_of in waiting.items() for some in _portions(all_of)):
         if mark is Mark.ACCEPTED:
             spots = _after_acceptance(session, account, uids)
         elif mark is Mark.CANARY:
@@ -35,6 +38,10 @@ def settle(
             spots = move(session, uids, account.failed_folder) if account.failed_folder else {}
         here = "" if mark is Mark.CANARY or account.after == "delete" else folder
         notes.settled({uid: spots.get(uid, Spot(here, notes.place.validity, uid)) for uid in uids})
+
+
+def _portions(uids: Sequence[int]) -> Iterator[Sequence[int]]:
+    return (uids[start : start + AT_ONCE] for start in range(0, len(uids), AT_ONCE))
 
 
 def _after_acceptance(session: ImapSession, account: ImapAccount, uids: Sequence[int]) -> dict[int, Spot]:
