@@ -32,7 +32,8 @@ test: setup check ## Everything, in under a quarter of an hour on two cores
 	$(BIN)/python -m pytest -m model $(PYTEST)
 
 faults: setup ## Workers and broker killed in mid-work: nothing is lost, nothing is done twice
-	$(BIN)/python -m pytest tests/faults $(PYTEST)
+	@.ci/packages
+	POSTROOM_TEST_FULL=1 $(BIN)/python -m pytest tests/faults $(PYTEST)
 
 e2e: setup ## make demo ONCE=1 on other inputs
 	@.ci/packages

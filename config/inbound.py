@@ -1,4 +1,4 @@
-"""Settings of the ways in: SMTP/LMTP, IMAP, drop folder, webhooks."""
+"""Settings of the ways in: SMTP/LMTP, drop folder, webhooks. Mailboxes: config/imap.py."""
 
 from __future__ import annotations
 
@@ -129,51 +129,6 @@ class SmtpListener(Section):
         for name, stored in self.users.items():
             if found := problem(stored.get_secret_value()):
                 raise ValueError(f"users: the password of {name!r} {found}")
-        return self
-
-
-class ImapAccount(Section):
-    """A mailbox that is watched (`postroom imap`). The table's name is the account's: [imap.support]."""
-
-    host: str = Field(description="IMAP server.")
-    port: Port = Field(993, description="IMAP port.")
-    security: Literal["tls", "starttls", "none"] = Field("tls", description="`none` only on loopback.")
-    user: str = Field(description="Login name.")
-    password: SecretStr = Field(
-        SecretStr(""), description="Better as systemd credential or POSTROOM_IMAP__<NAME>__PASSWORD than in the file."
-    )
-    address: str = Field("", description="The mailbox's own address, when `user` is not one; replies come from it.")
-    folder: str = Field("INBOX", description="Folder to read.")
-    done_folder: str = Field(
-        "Postroom", description="Where accepted messages are moved; empty leaves them, marked \\Seen."
-    )
-    failed_folder: str = Field("Postroom-Failed", description="Where messages go that cannot be accepted.")
-    poll: float = Field(60, gt=0, description="Seconds between searches; IDLE wakes it sooner.")
-    idle: bool = Field(True, description="Use IDLE when the server has it (RFC 2177).")
-    max_size: int = Field(33_554_432, ge=1024, description="Larger messages go to failed_folder, unread.")
-    timeout: float = Field(60, gt=0, description="Seconds for one IMAP command.")
-    max_age_days: int = Field(
-        0, ge=0, description="Messages that arrived more days ago are left alone; 0 takes all that is in the folder."
-    )
-    ca_file: Path | None = Field(None, description="PEM certificates to trust instead of the system's.")
-    authserv_id: str = Field(
-        "",
-        description="Name under which this mail server writes Authentication-Results (`m365`: without a name); "
-        "mail that it says fails DMARC is not answered.",
-    )
-
-    @model_validator(mode="after")
-    def _hides_password(self) -> ImapAccount:
-        if self.security == "none" and not is_loopback(self.host):
-            raise ValueError(
-                f'security "none" would send the password of {self.user!r} in clear to {self.host}; '
-                'write security = "tls" (port 993) or "starttls" (port 143)'
-            )
-        if self.done_folder and self.done_folder == self.folder:
-            raise ValueError(
-                f"done_folder is the folder that is read ({self.folder!r}); "
-                'name another one, or write done_folder = "" to leave accepted messages there'
-            )
         return self
 
 

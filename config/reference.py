@@ -34,9 +34,9 @@ def configuration_md() -> str:
             heading = f"[{name}.NAME]" if named else f"[{name}]"
             variable = f"POSTROOM_{name.upper()}__" + ("NAME__" if named else "")
             parts += [f"\n### {heading}\n", f"{_doc(model)}\n", _table(model, variable)]
-            for key, inner in _inner_tables(model):
-                below = f"\n### {heading.removesuffix(']')}.{key}]\n"
-                parts += [below, f"{_doc(inner)}\n", _table(inner, f"{variable}{key.upper()}__")]
+            for part, inner in _tables_in(model):
+                title = f"\n#### {heading.rstrip(']')}.{part}]\n"
+                parts += [title, f"{_doc(inner)}\n", _table(inner, f"{variable}{part.upper()}__")]
     parts.append(_ROUTES)
     for heading, route_model in _route_tables():
         parts += [f"\n### {heading}\n", f"{_doc(route_model)}\n", _table(route_model, "")]
@@ -96,9 +96,10 @@ def _table_model(field: FieldInfo) -> type[BaseModel] | None:
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
-def _inner_tables(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+def _tables_in(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """The tables inside a section that are worth one of their own in the reference."""
     for name, field in model.model_fields.items():
-        if not _is_named(field) and (inner := _table_model(field)):
+        if (inner := _table_model(field)) and any(option.description for option in inner.model_fields.values()):
             yield name, inner
 
 

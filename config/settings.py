@@ -22,7 +22,8 @@ from pydantic_settings import (
 
 from config.engine import ModelSettings, RescueSettings, RetentionSettings, WorkerSettings
 from config.errors import ConfigError, Problem, line_of, problems_of
-from config.inbound import FolderListener, ImapAccount, SmtpListener, WebhookSource, WebListener
+from config.imap import ImapAccount
+from config.inbound import FolderListener, SmtpListener, WebhookSource, WebListener
 from config.outbound import Alerts, SmtpOut, WebhookEndpoint
 from config.trust import TrustSettings
 

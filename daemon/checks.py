@@ -13,10 +13,14 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from config.inbound import ImapAccount, is_loopback
+from config.imap import ImapAccount
+from config.inbound import is_loopback
 from config.outbound import SmtpOut, WebhookEndpoint
 from config.routes import Route
 from config.settings import Settings
+from daemon.listeners import imap
+from daemon.listeners.imap_clock import Clock
+from daemon.listeners.imap_session import ImapSession, LoginRefusedError, RefusedError
 from tasks import alerts, egress
 from tasks.app import BROKER_ERRORS, QUEUES, make_app, ping
 from tasks.canary import workers
@@ -70,8 +74,8 @@ def dependencies(settings: Settings) -> Iterator[Finding]:
     for name, account in settings.imap.items():
         yield _look(
             f"imap.{name} {account.host}:{account.port}",
-            lambda account=account: imap_answers(account),  # type: ignore[misc]  # mypy cannot type a default in a lambda
-            f"mend [imap.{name}] host, port, security, user or password",
+            lambda name=name, account=account: imap_answers(name, account, settings),  # type: ignore[misc]  # mypy cannot type a default in a lambda
+            f"mend [imap.{name}]; `postroom imap test {name}` tells more",
         )
     for name, endpoint in settings.endpoint.items():
         yield _look(
@@ -213,25 +217,19 @@ def smtp_answers(out: SmtpOut) -> str:
         return f"answers, {out.security if out.security != 'none' else 'no TLS'}"
 
 
-def imap_answers(account: ImapAccount) -> str:
-    """Login and SELECT; raises what imaplib raises."""
-    context = ssl.create_default_context()
-    client = (
-        imaplib.IMAP4_SSL(account.host, account.port, ssl_context=context, timeout=SECONDS)
-        if account.security == "tls"
-        else imaplib.IMAP4(account.host, account.port, timeout=SECONDS)
-    )
+def imap_answers(name: str, account: ImapAccount, settings: Settings) -> str:
+    """Login and a look into each folder, as the listener would; raises what imaplib raises, or Permanent."""
+    hurried = account.model_copy(update={"timeout": SECONDS})
+    tokens = imap.tokens_of(name, account, settings, Clock())
     try:
-        if account.security == "starttls":
-            client.starttls(context)
-        client.login(account.user, account.password.get_secret_value())
-        status, data = client.select(f'"{account.folder}"', readonly=True)
-        if status != "OK":
-            raise Permanent(f"folder {account.folder!r} cannot be opened")
-        number = (data[0] or b"0").decode() if data else "0"
-        return f"{account.folder} has {number} messages"
-    finally:
-        client.shutdown()
+        with ImapSession(hurried, tokens) as session:
+            found = []
+            for folder in account.folders:
+                session.select(folder, readonly=True)
+                found.append(f"{folder} has {len(session.search(session.youngest()))} messages")
+            return ", ".join(found)
+    except (LoginRefusedError, RefusedError) as error:
+        raise Permanent(str(error)) from None
 
 
 def endpoint_answers(endpoint: WebhookEndpoint) -> str:

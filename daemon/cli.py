@@ -12,7 +12,7 @@ import typer
 
 from config.errors import ConfigError
 from config.routes import load_routes
-from daemon import backup, deadletters, deliveries, endpoints, hooks, retention, show, tokens
+from daemon import backup, deadletters, deliveries, endpoints, hooks, mailboxes, retention, show, tokens
 from daemon.console import AsJson, JobArgument, config_of, console, ledger_of, print_json, settings_of
 from tasks.errors import Permanent, PostroomError
 from tasks.ledger import Ledger
@@ -73,12 +73,16 @@ def smtp(context: typer.Context) -> None:
     _listen(context, "smtp", listener.run)
 
 
-@cli.command(rich_help_panel="Processes")
+@mailboxes.commands.callback(invoke_without_command=True)
 def imap(context: typer.Context) -> None:
-    """Watch mailboxes ([imap.NAME])."""
+    """Watch mailboxes ([imap.NAME]); or look at one, or take old mail."""
     from daemon.listeners import imap as listener
 
-    _listen(context, "imap", listener.run)
+    if context.invoked_subcommand is None:
+        _listen(context, "imap", listener.run)
+
+
+cli.add_typer(mailboxes.commands, name="imap", rich_help_panel="Processes")
 
 
 @cli.command(rich_help_panel="Processes")

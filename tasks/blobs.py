@@ -26,6 +26,8 @@ class Blobs:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._durable: set[Path] = set()
+        """Folders whose own names are on disk for certain: this process has fsynced what holds them."""
 
     def path(self, sha256: str) -> Path:
         """Where the bytes with this digest stand (or would)."""
@@ -40,11 +42,19 @@ class Blobs:
             target.parent.mkdir(parents=True, exist_ok=True)
             if not self._kept(target, data):
                 self._write(target, data)
-            for folder in (target.parent, self.root, *([self.root.parent] if new else [])):
+            for folder in (target.parent, *self._above(target.parent, new=new)):
                 sync_folder(folder)
+            self._durable.add(target.parent)
         except OSError as error:
             raise Unavailable("ledger", f"cannot store {len(data)} bytes in {self.root}: {error.strerror}") from error
         return digest
+
+    def _above(self, folder: Path, *, new: bool) -> list[Path]:
+        """What has to be synced for `folder` itself to be found again: nothing, when this process has done it."""
+        if new:
+            self._durable.clear()
+            return [self.root, self.root.parent]
+        return [] if folder in self._durable else [self.root]
 
     def _kept(self, target: Path, data: bytes) -> bool:
         """Whether the bytes stand there whole; then they count as new, so that nobody sweeps them away meanwhile."""

@@ -1,36 +1,38 @@
 """One connection to an IMAP server: imap-tools and imaplib for the wire, never for reading a message.
 
 What the libraries get wrong is put right here: the capabilities are asked again after login (imaplib keeps those from
-before, without MOVE), nothing is ever expunged by a plain EXPUNGE (it would remove what other people marked as deleted;
-imap-tools does so in `flag`, `delete` and `move`), and IDLE is waited for without reading half a line.
+before, without MOVE), a refused XOAUTH2 is ended as the mechanism wants it, and IDLE is waited for without reading half
+a line. What changes the mailbox is in imap_changes.py.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-import select
 import ssl
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from imap_tools import BaseMailBox, ImapToolsError, MailBox, MailBoxStartTls, MailBoxUnencrypted
-from imap_tools.errors import (
-    MailboxFolderCreateError,
-    MailboxFolderSelectError,
-    MailboxFolderSubscribeError,
-    MailboxLoginError,
-)
-from imap_tools.utils import encode_folder
+from imap_tools.errors import MailboxFolderSelectError, MailboxLoginError
 
-from config.inbound import ImapAccount
+from config.imap import ImapAccount
+from daemon.listeners.imap_clock import Clock
 
 SIZES_AT_ONCE = 200
+SLICE = 1.0
+"""Seconds after which IDLE looks whether it has been told to stop."""
+LOOK_UP_EVERY = 5.0
+"""Seconds between two looks at what may end IDLE besides the server."""
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _UID = re.compile(rb"\bUID (\d{1,10})\b")
 _SIZE = re.compile(rb"\bRFC822\.SIZE (\d{1,10})\b")
+
+Item = bytes | tuple[bytes, bytes]
+Tokens = Callable[[str], str]
+"""Gives an access token: another one than its argument, which the server refused (or is empty)."""
 
 
 class LoginRefusedError(Exception):
@@ -44,10 +46,12 @@ class RefusedError(Exception):
 class ImapSession:
     """A logged-in connection. After any error but RefusedError it is not to be used again."""
 
-    def __init__(self, account: ImapAccount) -> None:
+    def __init__(self, account: ImapAccount, tokens: Tokens | None = None, clock: Clock | None = None) -> None:
         self._account = account
-        self._mailbox = _connected(account)
-        self._client = self._mailbox.client
+        self._tokens = tokens
+        self._clock = clock or Clock()
+        self.mailbox = _connected(account)
+        self._client = self.mailbox.client
 
     def __enter__(self) -> ImapSession:
         try:
@@ -64,7 +68,7 @@ class ImapSession:
         """Log out, or just let go when the connection is gone already."""
         with contextlib.suppress(OSError, ImapToolsError, self._client.error):
             self._client.sock.settimeout(2)
-            self._mailbox.logout()
+            self.mailbox.logout()
         with contextlib.suppress(OSError):
             self._client.shutdown()
 
@@ -72,116 +76,158 @@ class ImapSession:
         """Whether the server has an extension, as it says after login."""
         return capability in self._client.capabilities
 
-    def select(self) -> str:
-        """Open the folder anew, so that nothing stale is seen. Returns its UIDVALIDITY."""
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What the server can do, as it says after login."""
+        return tuple(self._client.capabilities)
+
+    def select(self, folder: str, *, readonly: bool = False) -> int:
+        """Open a folder anew, so that nothing stale is seen. Returns its UIDVALIDITY; 0 when the server tells none."""
         try:
-            self._mailbox.folder.set(self._account.folder)
+            self.mailbox.folder.set(folder, readonly)
         except MailboxFolderSelectError as error:
-            words = _words(error.command_result[1])
-            raise RefusedError(f"cannot open folder {self._account.folder!r}: {words}; check `folder`") from None
+            raise RefusedError(f"cannot open folder {folder!r}: {words(error.command_result[1])}") from None
         _, values = self._client.response("UIDVALIDITY")
-        return values[0].decode("ascii", "replace") if values and values[0] else ""
+        text = values[0] if values and values[0] else b""
+        return int(text) if isinstance(text, bytes) and text.isdigit() else 0
 
-    def search(self) -> list[str]:
-        """The UIDs of what waits, oldest first."""
-        criteria = ["UNDELETED"] if self._account.done_folder else ["UNSEEN", "UNDELETED"]
-        if self._account.max_age_days:
-            day = datetime.now(UTC) - timedelta(days=self._account.max_age_days)
-            criteria.append(f"SINCE {day.day}-{_MONTHS[day.month - 1]}-{day.year}")
-        return sorted(self._mailbox.uids(" ".join(criteria), charset=None), key=int)
+    def search(self, since: datetime | None = None) -> list[int]:
+        """The UIDs of the whole folder but what is marked as deleted, oldest first; `since`: by day of arrival."""
+        criteria = ["UNDELETED"]
+        if since:
+            criteria.append(f"SINCE {since.day}-{_MONTHS[since.month - 1]}-{since.year}")
+        return self._search(*criteria)
 
-    def sizes(self, uids: Sequence[str]) -> dict[str, int]:
+    def find(self, message_id: str) -> list[int]:
+        """The UIDs of messages with this Message-ID (with its angle brackets), oldest first."""
+        return self._search("UNDELETED", "HEADER", "Message-ID", quoted(message_id)) if message_id else []
+
+    def youngest(self) -> datetime | None:
+        """The day from which on messages are looked at; None: all of them."""
+        days = self._account.max_age_days
+        return datetime.fromtimestamp(self._clock.now(), UTC) - timedelta(days=days) if days else None
+
+    def sizes(self, uids: Sequence[int]) -> dict[int, int]:
         """Bytes of each message; messages that have gone are left out."""
-        found: dict[str, int] = {}
+        found: dict[int, int] = {}
         for start in range(0, len(uids), SIZES_AT_ONCE):
             for item in self._fetch(uids[start : start + SIZES_AT_ONCE], "(UID RFC822.SIZE)"):
                 line = item if isinstance(item, bytes) else b" ".join(item)
                 uid, size = _UID.search(line), _SIZE.search(line)
                 if uid and size:
-                    found[uid[1].decode()] = int(size[1])
+                    found[int(uid[1])] = int(size[1])
         return {uid: found[uid] for uid in uids if uid in found}
 
-    def fetch(self, uids: Sequence[str]) -> dict[str, bytes]:
+    def heads(self, uids: Sequence[int]) -> dict[int, bytes]:
+        """The header of each message, without marking it as seen."""
+        return self._texts(uids, "BODY.PEEK[HEADER]", b"BODY[HEADER]")
+
+    def structure(self, uid: int) -> bytes:
+        """The BODYSTRUCTURE of a message as the server wrote it, literals in place; empty when it has gone."""
+        parts = [b" ".join(item) if isinstance(item, tuple) else item for item in self._fetch([uid], "(BODYSTRUCTURE)")]
+        return b" ".join(parts)
+
+    def fetch(self, uids: Sequence[int]) -> dict[int, bytes]:
         """The raw bytes of each message, without marking it as seen; messages that have gone are left out."""
-        found = dict(_bodies(self._fetch(uids, "(UID BODY.PEEK[])")))
-        return {uid: found[uid] for uid in uids if uid in found}
+        return self._texts(uids, "BODY.PEEK[]", b"BODY[]")
 
-    def ensure(self, folder: str) -> None:
-        """Create and subscribe a folder when it is not there."""
-        if not folder or self._mailbox.folder.exists(folder):
-            return
-        try:
-            self._mailbox.folder.create(folder)
-        except MailboxFolderCreateError as error:
-            raise RefusedError(
-                f"cannot create folder {folder!r}: {_words(error.command_result[1])}; create it, or write the name as "
-                f'the server wants it, for example "INBOX.{folder}"'
-            ) from None
-        with contextlib.suppress(MailboxFolderSubscribeError):  # some servers show every folder anyway
-            self._mailbox.folder.subscribe(folder, True)
-
-    def move(self, uids: Sequence[str], folder: str) -> None:
-        """Move messages and nothing else (RFC 6851; else COPY, \\Deleted and UID EXPUNGE of RFC 4315).
-
-        A server with neither keeps the originals, marked as deleted, and `search` does not see them again.
-        """
-        command = "MOVE" if self.has("MOVE") else "COPY"
-        try:
-            self._uid(command, uids, encode_folder(folder))
-        except RefusedError as error:
-            if "TRYCREATE" not in str(error):
-                raise
-            self.ensure(folder)  # somebody removed it
-            self._uid(command, uids, encode_folder(folder))
-        if command == "COPY":
-            self._uid("STORE", uids, "+FLAGS.SILENT", r"(\Seen \Deleted)")
-            if self.has("UIDPLUS"):
-                self._uid("EXPUNGE", uids)
-
-    def mark_seen(self, uids: Sequence[str]) -> None:
-        """Set the flag that keeps `search` from seeing them again when they stay where they are."""
-        self._uid("STORE", uids, "+FLAGS.SILENT", r"(\Seen)")
-
-    def idle(self, seconds: float, stop: threading.Event) -> None:
-        """Wait until the server says anything, `stop` is set or the time is over (RFC 2177).
+    def idle(self, seconds: float, stop: threading.Event, wanted: Callable[[], bool] | None = None) -> None:
+        """Wait until the server says anything, `stop` is set, `wanted` is true or the time is over (RFC 2177).
 
         What it says is not read: IDLE is a hint, and the search that follows finds what there is.
         """
-        self._mailbox.idle.start()  # type: ignore[no-untyped-call]  # imap-tools' gap
-        deadline = time.monotonic() + seconds
-        while not stop.is_set() and time.monotonic() < deadline:
-            if self._has_input() or self._input_within(min(1.0, max(0.0, deadline - time.monotonic()))):
+        self.mailbox.idle.start()  # type: ignore[no-untyped-call]  # imap-tools' gap
+        now = self._clock.monotonic()
+        deadline, look = now + seconds, now + LOOK_UP_EVERY
+        while not stop.is_set() and now < deadline:
+            if self._has_input() or self._clock.readable(self._client.sock, min(SLICE, deadline - now)):
                 break
-        self._mailbox.idle.stop()  # type: ignore[no-untyped-call]  # the same
+            now = self._clock.monotonic()
+            if wanted and now >= look:
+                if wanted():
+                    break
+                look = now + LOOK_UP_EVERY
+        self.mailbox.idle.stop()  # type: ignore[no-untyped-call]  # the same
+
+    def uid(self, command: str, uids: Sequence[int], *arguments: str | bytes) -> None:
+        """A UID command whose answer is only yes or no. Raises RefusedError for no."""
+        if not uids:
+            return
+        status, answer = self._client.uid(command, uid_set(uids), *arguments)  # type: ignore[arg-type]  # takes bytes
+        if status != "OK":
+            raise RefusedError(f"{command} refused: {words(answer)}")
+
+    def code(self, name: str) -> bytes:
+        """The last response code of this name, such as COPYUID, once; empty when there was none."""
+        _, values = self._client.response(name)
+        found = values[-1] if values else None
+        return found if isinstance(found, bytes) else b""
 
     def _login(self) -> None:
+        if self._account.oauth.token_url and self._tokens:
+            self._authenticate(self._tokens)
+        else:
+            self._plain_login()
+        _, answer = self._client.capability()
+        self._client.capabilities = tuple(answer[-1].decode("ascii", "replace").upper().split())
+
+    def _plain_login(self) -> None:
         user, password = self._account.user, self._account.password.get_secret_value()
         if self.has("LOGINDISABLED"):
             raise LoginRefusedError('the server takes no password without encryption; write security = "tls"')
         plain = (user + password).isascii()
-        login = self._mailbox.login if plain else self._mailbox.login_utf8
+        login = self.mailbox.login if plain else self.mailbox.login_utf8
         try:
             login(user, password, initial_folder=None)
         except (MailboxLoginError, self._client.error) as error:
             if isinstance(error, self._client.abort):
                 raise
             answer = error.command_result[1] if isinstance(error, MailboxLoginError) else error.args
-            raise LoginRefusedError(f"login of {user!r} refused: {_words(answer)}") from None
-        _, answer = self._client.capability()
-        self._client.capabilities = tuple(answer[-1].decode("ascii", "replace").upper().split())
+            raise LoginRefusedError(f"login of {user!r} refused: {words(answer)}") from None
 
-    def _fetch(self, uids: Sequence[str], parts: str) -> list[bytes | tuple[bytes, bytes]]:
-        status, answer = self._client.uid("FETCH", ",".join(uids), parts)
+    def _authenticate(self, tokens: Tokens) -> None:
+        """XOAUTH2, once more with a new token when the first is refused: it may have been revoked or just expired."""
+        token = tokens("")
+        try:
+            self._xoauth2(token)
+        except LoginRefusedError:
+            self._xoauth2(tokens(token))
+
+    def _xoauth2(self, token: str) -> None:
+        answers = [f"user={self._account.user}\1auth=Bearer {token}\1\1".encode()]
+        told: list[bytes] = []
+
+        def answer(challenge: bytes) -> bytes:
+            if answers:
+                return answers.pop()
+            told.append(challenge)  # the reason, as JSON; the mechanism wants an empty line before the server says NO
+            return b""
+
+        try:
+            self._client.authenticate("XOAUTH2", answer)
+        except self._client.error as error:
+            if isinstance(error, self._client.abort):
+                raise
+            reason = words([*told, *error.args])
+            raise LoginRefusedError(f"login of {self._account.user!r} with a token refused: {reason}") from None
+
+    def _search(self, *criteria: str) -> list[int]:
+        status, answer = self._client.uid("SEARCH", *criteria)
         if status != "OK":
-            raise RefusedError(f"FETCH refused: {_words(answer)}")
-        return [item for item in answer if item is not None]
+            raise RefusedError(f"SEARCH refused: {words(answer)}")
+        return sorted({int(word) for item in answer if item for word in item.split() if word.isdigit()})
 
-    def _uid(self, command: str, uids: Sequence[str], *arguments: str | bytes) -> None:
+    def _texts(self, uids: Sequence[int], part: str, name: bytes) -> dict[int, bytes]:
+        found = dict(_bodies(self._fetch(uids, f"(UID {part})"), name))
+        return {uid: found[uid] for uid in uids if uid in found}
+
+    def _fetch(self, uids: Sequence[int], parts: str) -> list[Item]:
         if not uids:
-            return
-        status, answer = self._client.uid(command, ",".join(uids), *arguments)  # type: ignore[arg-type]  # takes bytes
+            return []
+        status, answer = self._client.uid("FETCH", uid_set(uids), parts)
         if status != "OK":
-            raise RefusedError(f"{command} refused: {_words(answer)}")
+            raise RefusedError(f"FETCH refused: {words(answer)}")
+        return [item for item in answer if item is not None]
 
     def _has_input(self) -> bool:
         """Whether bytes stand in a buffer above the socket, where waiting for the socket would miss them."""
@@ -197,10 +243,28 @@ class ImapSession:
         finally:
             sock.settimeout(self._account.timeout)
 
-    def _input_within(self, seconds: float) -> bool:
-        poller = select.poll()
-        poller.register(self._client.sock, select.POLLIN)
-        return bool(poller.poll(seconds * 1000))
+
+def uid_set(uids: Sequence[int]) -> str:
+    """UIDs as RFC 9051 writes a set, neighbours as a range: `4:6,9`. No UID is in it that was not given."""
+    parts: list[list[int]] = []
+    for uid in sorted(uids):
+        if parts and parts[-1][1] == uid - 1:
+            parts[-1][1] = uid
+        else:
+            parts.append([uid, uid])
+    return ",".join(str(first) if first == last else f"{first}:{last}" for first, last in parts)
+
+
+def quoted(text: str) -> str:
+    """An IMAP quoted string; what may not stand in one is left out (RFC 9051 section 4.3)."""
+    clean = "".join(one for one in text if " " <= one <= "~")
+    return '"' + clean.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def words(answer: Sequence[Any]) -> str:
+    """A server's answer on one line of at most 200 characters."""
+    parts = (part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part) for part in answer)
+    return "".join(filter(str.isprintable, " ".join(parts)))[:200]
 
 
 def _connected(account: ImapAccount) -> BaseMailBox:
@@ -213,17 +277,11 @@ def _connected(account: ImapAccount) -> BaseMailBox:
     return MailBox(*where, ssl_context=trusted)
 
 
-def _bodies(items: Sequence[bytes | tuple[bytes, bytes]]) -> Iterator[tuple[str, bytes]]:
-    """Pair each message with its UID, which stands before or after it, as the server likes."""
-    for item, following in zip(items, [*items[1:], b""], strict=True):
-        if isinstance(item, tuple) and b"BODY[]" in item[0].upper():
+def _bodies(items: Sequence[Item], name: bytes) -> Iterator[tuple[int, bytes]]:
+    """Pair each text with its UID, which stands before or after it, as the server likes."""
+    for item, following in zip(items, [*items[1:], b""], strict=False):  # no items: nothing follows
+        if isinstance(item, tuple) and name in item[0].upper():
             after = following if isinstance(following, bytes) else b""
             uid = _UID.search(item[0]) or _UID.search(after)
             if uid:
-                yield uid[1].decode(), item[1]
-
-
-def _words(answer: Sequence[object]) -> str:
-    """A server's answer on one line of at most 200 characters."""
-    parts = (part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part) for part in answer)
-    return "".join(filter(str.isprintable, " ".join(parts)))[:200]
+                yield int(uid[1]), item[1]

@@ -16,9 +16,11 @@ from config.settings import Settings
 from daemon.listeners.webhook_problems import Refused
 from daemon.web import openapi, stream
 from daemon.web.auth import BEARER, Guard
+from daemon.web.mailboxes import stale_folders
 from daemon.web.results import result_of
 from tasks.app import BROKER_ERRORS, make_app, ping
 from tasks.blobs import Blobs
+from tasks.clock import now_ms
 from tasks.errors import Permanent, Unavailable
 from tasks.ids import LENGTH
 from tasks.intake import raw_of
@@ -35,18 +37,20 @@ def health(settings: Settings, ledger: Ledger) -> APIRouter:
     """Whether the process answers, and whether messages can be accepted. Open to everybody."""
     routes = APIRouter(tags=["health"])
     app = make_app(settings)
+    began = now_ms()
 
     @routes.get("/healthz")
     def healthz() -> dict[str, str]:
         """The process answers."""
         return {"status": "ok"}
 
-    @routes.get("/readyz", responses={503: {"description": "The ledger does not answer."}})
+    @routes.get("/readyz", responses={503: {"description": "The ledger does not answer, or a mailbox is not read."}})
     def readyz(response: Response) -> dict[str, Any]:
-        """Messages can be accepted: the ledger answers. The broker is told, but being without it refuses nothing."""
+        """Messages can be accepted: the ledger answers and every mailbox is read. The broker is only told of."""
         parts = {"ledger": "ok", "broker": "ok"}
         try:
             number, oldest = ledger.backlog.waiting()
+            watched = ledger.imap_folders.all() if settings.imap else {}
         except Unavailable as error:
             response.status_code = 503
             return {"status": "unavailable", "parts": parts | {"ledger": error.reason}}
@@ -54,7 +58,11 @@ def health(settings: Settings, ledger: Ledger) -> APIRouter:
             ping(app)
         except BROKER_ERRORS as error:
             parts["broker"] = f"unavailable, jobs wait in the ledger: {error}"
-        return {"status": "ok", "parts": parts, "open_jobs": number, "oldest_received_at": oldest}
+        stale = stale_folders(settings.imap, watched, since=began, now=now_ms())
+        if stale:
+            response.status_code = 503
+        status = "stale" if stale else "ok"
+        return {"status": status, "parts": parts | stale, "open_jobs": number, "oldest_received_at": oldest}
 
     return routes
 

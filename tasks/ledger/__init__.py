@@ -8,6 +8,8 @@ from tasks.ledger.backlog import Backlog
 from tasks.ledger.deliveries import Deliveries
 from tasks.ledger.endpoints import Endpoint, Endpoints
 from tasks.ledger.engine import Database
+from tasks.ledger.imap_folders import ImapFolders, Watched
+from tasks.ledger.imap_messages import ImapMessages
 from tasks.ledger.jobs import Jobs, Open
 from tasks.ledger.leases import Held, Lease, Leases
 from tasks.ledger.notices import Notice, Notices
@@ -23,6 +25,8 @@ __all__ = [
     "Endpoint",
     "Event",
     "Held",
+    "ImapFolders",
+    "ImapMessages",
     "Lease",
     "Ledger",
     "Notice",
@@ -33,6 +37,7 @@ __all__ = [
     "Token",
     "Tokens",
     "Wanted",
+    "Watched",
     "obstacle",
 ]
 
@@ -51,6 +56,8 @@ class Ledger:
         self.notices = Notices(self.database)
         self.tokens = Tokens(self.database)
         self.archive = Archive(self.database)
+        self.imap_messages = ImapMessages(self.database)
+        self.imap_folders = ImapFolders(self.database)
 
     @classmethod
     def open(cls, url: str) -> Ledger:

@@ -44,11 +44,13 @@ default_login_user = {user}
 protocols = imap lmtp
 listen = 127.0.0.1
 disable_plaintext_auth = no
-auth_mechanisms = plain login
+auth_mechanisms = plain login {mechanisms}
+auth_failure_delay = 0
 first_valid_uid = 1
 mail_location = maildir:~/Maildir
 mail_max_userip_connections = 50
 {tls}
+{oauth}
 passdb {{
   driver = passwd-file
   args = scheme=PLAIN username_format=%u {base}/users
@@ -63,6 +65,9 @@ namespace inbox {{
 }}
 service anvil {{
   chroot =
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
 }}
 service stats {{
   chroot =
@@ -124,6 +129,14 @@ class Dovecot:
         """Remove every folder, and INBOX with its UIDVALIDITY."""
         shutil.rmtree(self.base / "mail" / USER, ignore_errors=True)
 
+    def renumber(self, folder: str = "") -> None:
+        """Make INBOX (or `.Name`) anew with the same mail: another UIDVALIDITY, other UIDs."""
+        self.stop()
+        time.sleep(1.1)  # Dovecot takes the second as UIDVALIDITY
+        for path in (self.base / "mail" / USER / "Maildir" / folder).glob("dovecot*"):
+            path.unlink()
+        self.start()
+
     def log(self) -> str:
         """What Dovecot logged."""
         path = self.base / "dovecot.log"
@@ -138,6 +151,11 @@ class Dovecot:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
 
+    def kill(self) -> None:
+        """End all its processes in the middle of whatever they do."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+
     def start(self) -> None:
         """Start it (again) on the same ports and wait until it answers."""
         self.process = _started(self.base)
@@ -145,12 +163,22 @@ class Dovecot:
         _await_greeting(self.process, self.lmtp, b"220 ")
 
 
+_OAUTH = """passdb {{
+  driver = oauth2
+  mechanisms = xoauth2
+  args = {base}/oauth2.conf
+}}"""
+
+
 @contextmanager
-def running(*, certificate: tuple[Path, Path] | None = None, capability: str = "") -> Iterator[Dovecot]:
+def running(
+    *, certificate: tuple[Path, Path] | None = None, capability: str = "", introspection: str = ""
+) -> Iterator[Dovecot]:
     """Start a Dovecot for the block.
 
     `certificate` (chain, key) gives it TLS on a port of its own and STARTTLS; `capability` replaces the IMAP
-    capabilities it announces after login.
+    capabilities it announces after login; `introspection` is a URL at which it asks whether a token is good, and makes
+    it offer XOAUTH2.
     """
     program = shutil.which("dovecot") or shutil.which("dovecot", path="/usr/sbin:/usr/local/sbin")
     if program is None:
@@ -161,7 +189,7 @@ def running(*, certificate: tuple[Path, Path] | None = None, capability: str = "
     base = Path(tempfile.mkdtemp(prefix="pr-dovecot-"))
     try:
         imap, imaps, lmtp = _free_ports(3)
-        _configure(base, imap, imaps, lmtp, certificate, capability)
+        _configure(base, imap, imaps, lmtp, certificate, capability, introspection)
         server = Dovecot(base, imap, imaps, lmtp, None)  # type: ignore[arg-type]  # started in the next line
         server.start()
         try:
@@ -173,7 +201,13 @@ def running(*, certificate: tuple[Path, Path] | None = None, capability: str = "
 
 
 def _configure(
-    base: Path, imap: int, imaps: int, lmtp: int, certificate: tuple[Path, Path] | None, capability: str
+    base: Path,
+    imap: int,
+    imaps: int,
+    lmtp: int,
+    certificate: tuple[Path, Path] | None,
+    capability: str,
+    introspection: str,
 ) -> None:
     user, group = ("nobody", "nogroup") if os.getuid() == 0 else (getpass.getuser(), grp.getgrgid(os.getgid()).gr_name)
     tls = "ssl = no"
@@ -190,6 +224,12 @@ def _configure(
         lmtp=lmtp,
         tls=tls,
         capability=capability,
+        mechanisms="xoauth2" if introspection else "",
+        oauth=_OAUTH.format(base=base) if introspection else "",
+    )
+    (base / "oauth2.conf").write_text(
+        f"introspection_mode = post\nintrospection_url = {introspection}\nusername_attribute = username\n"
+        "active_attribute = active\nactive_value = true\n"
     )
     (base / "dovecot.conf").write_text(text)
     (base / "users").write_text(f"{USER}:{{PLAIN}}{PASSWORD}::::::\n")

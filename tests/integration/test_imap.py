@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import re
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,13 +14,13 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.listeners import imap
-from daemon.listeners.imap import Notes, Suspect, run
-from daemon.listeners.imap_session import ImapSession, RefusedError
+from daemon.listeners import imap_folder, imap_settling
+from daemon.listeners.imap_session import RefusedError
 from tasks.errors import Permanent
 from tasks.models import Kind
-from tests.integration.doors import LEDGER_DOWN, Door, opened, until
-from tests.integration.dovecot import PASSWORD, USER, Dovecot, running
+from tests.integration.doors import LEDGER_DOWN, Door, until
+from tests.integration.dovecot import USER, Dovecot, running
+from tests.integration.mailboxes import mail, uids, watching
 from tests.integration.test_smtp_in import certificate
 
 Watch = Callable[..., AbstractContextManager[Door]]
@@ -37,27 +36,8 @@ def server() -> Iterator[Dovecot]:
 def watch(server: Dovecot, tmp_path: Path) -> Iterator[Watch]:
     """Opens a watcher on the server's emptied mailbox; options go to the account."""
     server.empty()
-
-    def start(on: Dovecot = server, wait: float = 15, **options: Any) -> AbstractContextManager[Door]:
-        account = {"host": "127.0.0.1", "port": on.imap, "security": "none", "user": USER, "password": PASSWORD}
-        return opened(
-            run, tmp_path, lines=1, wait=wait, imap={"support": {**account, "poll": 60, "timeout": 10, **options}}
-        )
-
-    yield start
+    yield lambda on=server, **options: watching(on, tmp_path, **options)
     assert "Panic" not in server.log()
-
-
-def mail(number: int, size: int = 0) -> bytes:
-    """A small mail with a Message-ID of its own."""
-    head = f"From: Ann <ann@x.test>\r\nMessage-ID: <{number}@x.test>\r\nSubject: mail {number}\r\n\r\n"
-    return head.encode() + b"Dear team\r\n" + b"x" * 76 * (size // 76) + b"\r\n"
-
-
-def uids(server: Dovecot, folder: str = "INBOX", criteria: str = "ALL") -> list[str]:
-    with server.mailbox() as box:
-        box.folder.set(folder)
-        return box.uids(criteria)
 
 
 def test_accepts_then_moves(server: Dovecot, watch: Watch) -> None:
@@ -68,7 +48,7 @@ def test_accepts_then_moves(server: Dovecot, watch: Watch) -> None:
         assert server.count("INBOX") == 0
         assert door.jobs() == 2
         assert uids(server, "Postroom", "SEEN") == []
-    envelope, raw, _ = door.intake.seen[0]
+    envelope, raw, _ = min(door.intake.seen, key=lambda one: one[0].key)
     assert (envelope.source, envelope.kind, envelope.sender) == ("imap:support", Kind.MAIL, "bounce@x.test")
     assert envelope.recipients == ("help@example.test",)
     assert raw.endswith(mail(1))
@@ -102,7 +82,7 @@ def test_poll_without_idle(server: Dovecot, watch: Watch) -> None:
 
 def test_nothing_is_moved_before_it_is_stored(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the ledger is down mail stays where it is; it is taken, once each, when the ledger is back."""
-    monkeypatch.setattr(imap, "LONGEST_WAIT", 0.2)
+    monkeypatch.setattr(imap_folder, "LONGEST_WAIT", 0.2)
     with watch() as door, capture_logs() as logs:
         door.intake.fault = LEDGER_DOWN
         server.deliver(mail(1), mail(2))
@@ -119,7 +99,7 @@ def test_nothing_is_moved_before_it_is_stored(server: Dovecot, watch: Watch, mon
 
 def test_outage(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the server goes away and comes back, watching goes on, and the outage is one line in the log."""
-    monkeypatch.setattr(imap, "LONGEST_WAIT", 0.2)
+    monkeypatch.setattr(imap_folder, "LONGEST_WAIT", 0.2)
     with watch() as door, capture_logs() as logs:
         server.stop()
         until(lambda: any(entry["event"] == "imap.down" for entry in logs))
@@ -131,15 +111,39 @@ def test_outage(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) 
     assert len([entry for entry in logs if entry["event"] == "imap.down"]) == 1
 
 
-def test_marks_seen_without_done_folder(server: Dovecot, watch: Watch) -> None:
-    """With no done folder an accepted mail stays, marked as seen, and is not fetched again."""
+@pytest.mark.parametrize(
+    ("options", "criteria"),
+    [
+        ({"after": "seen"}, "SEEN"),
+        ({"after": "flag"}, "UNSEEN KEYWORD Postroom"),
+        ({"after": "flag", "keyword": "\\Flagged"}, "UNSEEN FLAGGED"),
+        ({"after": "nothing"}, "UNSEEN UNFLAGGED UNKEYWORD Postroom"),
+    ],
+)
+def test_marks_what_stays(server: Dovecot, watch: Watch, options: dict[str, Any], criteria: str) -> None:
+    """Where mail stays it gets just the mark that is asked for, and is not fetched again, not by a new process either."""
     server.deliver(mail(1))
-    with watch(done_folder="", idle=False, poll=0.1) as door:
-        until(lambda: uids(server, criteria="SEEN") == ["1"])
+    with watch(**options, idle=False, poll=0.1) as door:
+        until(lambda: door.jobs() == 1)
         server.deliver(mail(2))
-        until(lambda: uids(server, criteria="SEEN") == ["1", "2"])
+        until(lambda: door.jobs() == 2)
+        until(lambda: uids(server, criteria=criteria) == ["1", "2"])
         time.sleep(0.5)
         assert len(door.intake.seen) == 2
+    with watch(**options, idle=False, poll=0.1) as door:
+        server.deliver(mail(3))
+        until(lambda: door.jobs() == 3)
+        assert len(door.intake.seen) == 1
+
+
+def test_deletes(server: Dovecot, watch: Watch) -> None:
+    """`after = "delete"` removes what was accepted, and nothing else."""
+    server.deliver(mail(1), mail(2))
+    with server.mailbox() as box:
+        box.client.uid("STORE", "1", "+FLAGS", r"(\Deleted)")
+    with watch(after="delete") as door:
+        until(lambda: uids(server) == ["1"])
+        assert door.jobs() == 1
 
 
 def test_too_large(server: Dovecot, watch: Watch) -> None:
@@ -166,18 +170,6 @@ def test_same_mail_twice_in_the_mailbox(server: Dovecot, watch: Watch) -> None:
     with watch() as door:
         until(lambda: server.count("Postroom") == 2)
         assert door.jobs() == 1
-
-
-def test_folder_made_anew(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the mailbox is made anew (another UIDVALIDITY), its UID 1 is another mail and is taken."""
-    monkeypatch.setattr(imap, "LONGEST_WAIT", 0.2)
-    server.deliver(mail(1))
-    with watch(done_folder="", idle=False, poll=0.1) as door:
-        until(lambda: len(door.intake.seen) == 1)
-        server.empty()
-        server.deliver(mail(2))
-        until(lambda: len(door.intake.seen) == 2)
-        assert door.jobs() == 2
 
 
 def test_other_peoples_deleted_mail_stays(server: Dovecot, watch: Watch) -> None:
@@ -219,45 +211,8 @@ def test_refused_mail_goes_to_the_failed_folder(server: Dovecot, watch: Watch) -
         until(lambda: server.count("Postroom") == 2)
 
 
-def test_poison_does_not_block(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mail that breaks the connection each time it is fetched delays no other and is retried ever less often."""
-    monkeypatch.setattr(imap, "LONGEST_WAIT", 0.1)
-    tries: list[str] = []
-    original = ImapSession.fetch
-
-    def fetch(session: ImapSession, uids: list[str]) -> dict[str, bytes]:
-        if "2" in uids:
-            tries.append(",".join(uids))
-            session._client.sock.shutdown(socket.SHUT_RDWR)
-        return original(session, uids)
-
-    monkeypatch.setattr(ImapSession, "fetch", fetch)
-    server.deliver(*(mail(number) for number in (1, 2, 3)))
-    with watch(idle=False, poll=0.1):
-        until(lambda: server.count("Postroom") == 2)
-        server.deliver(mail(4))
-        until(lambda: server.count("Postroom") == 3)
-    assert tries == ["1,2,3", "2"]
-
-
-def test_fault_with_one_mail(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bug of ours with one mail leaves that mail where it is, and the others go on."""
-
-    def sender_of(raw: bytes) -> str:
-        if b"<2@x.test>" in raw:
-            raise IndexError("bug")
-        return "a@x.test"
-
-    monkeypatch.setattr(imap, "sender_of", sender_of)
-    server.deliver(*(mail(number) for number in (1, 2, 3)))
-    with watch(idle=False, poll=0.1):
-        until(lambda: server.count("Postroom") == 2)
-        time.sleep(0.5)
-        assert server.count("INBOX") == 1
-
-
-def test_done_folder_removed(server: Dovecot, watch: Watch) -> None:
-    """A done folder that somebody removes is made again."""
+def test_target_folder_removed(server: Dovecot, watch: Watch) -> None:
+    """A folder to move to that somebody removes is made again."""
     with watch(idle=False, poll=0.1):
         with server.mailbox() as box:
             box.folder.delete("Postroom")
@@ -267,15 +222,16 @@ def test_done_folder_removed(server: Dovecot, watch: Watch) -> None:
 
 def test_cannot_put_away(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the server will not move is neither fetched again nor in the way, and is moved once it can be."""
-    original = ImapSession.move
+    original = imap_settling.move
     allowed = threading.Event()
 
-    def move(session: ImapSession, uids: list[str], folder: str) -> None:
+    def move(*arguments: Any) -> Any:
         if not allowed.is_set():
             raise RefusedError("MOVE refused: over quota")
-        original(session, uids, folder)
+        return original(*arguments)
 
-    monkeypatch.setattr(ImapSession, "move", move)
+    monkeypatch.setattr(imap_settling, "move", move)
+    monkeypatch.setattr(imap_folder, "STUCK_WAIT", 0.1)
     server.deliver(mail(1))
     with capture_logs() as logs, watch(idle=False, poll=0.1) as door:
         server.deliver(mail(2))
@@ -301,10 +257,10 @@ def test_max_age(server: Dovecot, watch: Watch) -> None:
     ("options", "words"),
     [
         ({"password": "wrong"}, f"login of '{USER}' refused: .*AUTHENTICATIONFAILED"),
-        ({"folder": "Nowhere"}, "cannot open folder 'Nowhere': .*doesn't exist.*check `folder`"),
+        ({"folders": ["Nowhere"]}, "cannot open folder 'Nowhere': .*doesn't exist"),
         ({"security": "tls"}, "SSL|record layer|wrong version"),
         ({"port": 1}, "Connection refused"),
-        ({"done_folder": "a/../b"}, "cannot create folder .*create it, or write the name"),
+        ({"move_to": "a/../b"}, "cannot create folder .*create it, or write the name"),
     ],
 )
 def test_setup_faults_are_told(server: Dovecot, watch: Watch, options: dict[str, Any], words: str) -> None:
@@ -327,11 +283,11 @@ def test_encryption_is_verified(watch: Watch, tmp_path: Path, security: str) -> 
         server.deliver(mail(1))
         port = server.imaps if security == "tls" else server.imap
         options = {"host": "localhost", "port": port, "security": security}
-        with capture_logs() as logs, pytest.raises(queue.Empty), watch(server, 1, **options):
+        with capture_logs() as logs, pytest.raises(queue.Empty), watch(server, wait=1, **options):
             pytest.fail("an unknown certificate was trusted")
         assert "certificate verify failed" in logs[0]["reason"]
         wrong_name = {**options, "host": "127.0.0.1", "ca_file": chain}
-        with capture_logs() as logs, pytest.raises(queue.Empty), watch(server, 1, **wrong_name):
+        with capture_logs() as logs, pytest.raises(queue.Empty), watch(server, wait=1, **wrong_name):
             pytest.fail("a certificate for another name was trusted")
         assert "IP address mismatch" in logs[0]["reason"]
         with watch(server, **options, ca_file=chain, poll=60) as door:
@@ -339,13 +295,3 @@ def test_encryption_is_verified(watch: Watch, tmp_path: Path, security: str) -> 
             server.deliver(mail(2))
             until(lambda: server.count("Postroom") == 2)
             assert door.jobs() == 2
-
-
-def test_bulks_are_bounded() -> None:
-    """Bulks hold at most 50 messages and 8 MiB, and a suspect comes last and alone."""
-    notes = Notes(suspects={"7": Suspect()})
-    sizes = {str(number): 100 for number in range(1, 121)} | {"200": 5_000_000, "201": 5_000_000}
-    bulks = list(notes.bulks(sizes))
-    assert [len(bulk) for bulk in bulks] == [50, 50, 20, 1, 1]
-    assert bulks[-1] == ["7"]
-    assert sorted(uid for bulk in bulks for uid in bulk) == sorted(sizes)

@@ -18,7 +18,9 @@ def scrypt(password: bytes, rounds: int) -> str:
     return "$".join(["", "scrypt", f"ln={rounds},r=8,p=1", *parts])
 
 
-@pytest.mark.parametrize("stored", [hashed("grün"), scrypt("grün".encode(), 14), "grün"], ids=["argon2id", "scrypt", "plain"])
+@pytest.mark.parametrize(
+    "stored", [hashed("grün"), scrypt("grün".encode(), 14), "grün"], ids=["argon2id", "scrypt", "plain"]
+)
 def test_only_the_right_password_matches(stored: str) -> None:
     """A hash of either kind and a password kept as it is match what was set and nothing else."""
     assert problem(stored) == ""

@@ -1,0 +1,84 @@
+"""From raw bytes to a job: the envelope of a mail out of a mailbox, and many of them handed over at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from config.imap import ImapAccount
+from tasks.authres import trusted
+from tasks.errors import Permanent, Unavailable
+from tasks.intake import Intake
+from tasks.ledger.imap_messages import Taken
+from tasks.mailhead import sender_of
+from tasks.mailkey import mail_key
+from tasks.models import Envelope, Kind
+
+UnderWay = dict[int, Future[tuple[Taken, bool] | Exception]]
+
+
+@dataclass
+class Outcomes:
+    """What became of some messages, by UID."""
+
+    taken: list[Taken] = field(default_factory=list)
+    repeats: int = 0
+    """How many of `taken` were jobs already."""
+    refused: dict[int, str] = field(default_factory=dict)
+    """Never to be accepted, with the reason."""
+    faults: dict[int, Exception] = field(default_factory=dict)
+    """Errors that nobody expected."""
+    outage: Unavailable | None = None
+    """The ledger cannot store now; the messages that this met are in none of the others."""
+
+
+class Acceptor:
+    """The way of one account's mail into the ledger."""
+
+    def __init__(self, name: str, account: ImapAccount, intake: Intake, pool: ThreadPoolExecutor) -> None:
+        self._name = name
+        self._account = account
+        self._intake = intake
+        self._pool = pool
+
+    def start(self, messages: Mapping[int, bytes]) -> UnderWay:
+        """Hand messages over, all at once so that they share an fsync, without waiting for it."""
+        return {uid: self._pool.submit(self._one, uid, raw) for uid, raw in messages.items()}
+
+    @staticmethod
+    def finish(under_way: UnderWay) -> Outcomes:
+        """Wait for all of them. Never raises."""
+        outcomes = Outcomes()
+        for uid, future in under_way.items():
+            told = future.result()
+            if isinstance(told, tuple):
+                outcomes.taken.append(told[0])
+                outcomes.repeats += told[1]
+            elif isinstance(told, Unavailable):
+                outcomes.outage = told
+            elif isinstance(told, Permanent):
+                outcomes.refused[uid] = told.reason
+            else:
+                outcomes.faults[uid] = told
+        return outcomes
+
+    def _one(self, uid: int, raw: bytes) -> tuple[Taken, bool] | Exception:
+        try:
+            key = mail_key(raw)
+            receipt = self._intake.accept(self._envelope(raw, key), raw)
+        except Exception as error:  # a fault of ours with this message must not stop the others
+            return error
+        message_id = key.partition(" ")[0] if key.startswith("<") else ""
+        return Taken(uid, receipt.job_id, message_id, len(raw)), receipt.duplicate
+
+    def _envelope(self, raw: bytes, key: str) -> Envelope:
+        return Envelope(
+            source=f"imap:{self._name}",  # not the folder: the same mail in two folders is one job
+            kind=Kind.MAIL,
+            key=key,
+            sender=sender_of(raw),
+            recipients=(self._account.address or self._account.user,),
+            content_type="message/rfc822",
+            headers=trusted(raw, self._account.authserv_id),
+        )

@@ -1,0 +1,138 @@
+"""Whether each folder is still searched: told to the ledger (for /readyz), to systemd, and once to a person.
+
+A watcher that hangs or fails says nothing, and a mailbox that nobody reads looks just like one without mail. So each
+folder keeps the time of its last whole search, and somebody else looks at it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from config.imap import ImapAccount
+from daemon.listeners.imap_clock import Clock
+from daemon.notify import notify
+from tasks.clock import iso
+from tasks.errors import Unavailable
+from tasks.ledger.imap_folders import ImapFolders
+
+Alert = Callable[[str, str, str], object]
+"""Tells a person: key (the same for the same matter), subject, text."""
+
+log = structlog.get_logger("postroom.imap")
+WRITE_EVERY_MS = 10_000
+LOOK_EVERY = 5.0
+
+
+class Pulse:
+    """Signs of life of one folder. Written by its thread, read by the watchdog."""
+
+    def __init__(self, rows: ImapFolders, name: str, account: ImapAccount, folder: str, clock: Clock) -> None:
+        self.name, self.account, self.folder = name, account, folder
+        self._rows = rows
+        self._clock = clock
+        self.heard = False
+        """Whether this process has searched the folder, or failed to."""
+        self._written = 0
+        before = rows.get(name, folder)
+        self.searched_at = clock.now_ms()
+        """When the last whole search ended, or this process began."""
+        self.down_since = before.down_since
+        self.reason = before.reason
+        self.validity = before.validity
+        self.alerted = bool(before.alerted)
+
+    def searched(self, validity: int) -> None:
+        """The whole folder was searched. Raises Unavailable: without the ledger nothing is taken anyway."""
+        now = self._clock.now_ms()
+        if self.down_since or validity != self.validity or now - self._written >= WRITE_EVERY_MS:
+            self._rows.update(self.name, self.folder, searched_at=now, down_since=0, reason="", validity=validity)
+            self._written = now
+        self.searched_at, self.down_since, self.reason = now, 0, ""
+        self.validity, self.heard = validity, True
+
+    def down(self, reason: str) -> None:
+        """The folder cannot be searched now."""
+        self.reason, self.heard = reason, True
+        if self.down_since:
+            return
+        self.down_since = self._clock.now_ms()
+        with contextlib.suppress(Unavailable):
+            self._rows.update(self.name, self.folder, down_since=self.down_since, reason=reason)
+
+    def timed(self, milliseconds: int) -> None:
+        """How long the last mail to ourselves was on its way. Raises Unavailable."""
+        self._rows.update(self.name, self.folder, canary_ms=milliseconds)
+
+    def note_alert(self, *, alerted: bool) -> None:
+        """Remember over a restart that this outage was told, or that its end was."""
+        self.alerted = alerted
+        with contextlib.suppress(Unavailable):
+            self._rows.update(self.name, self.folder, alerted=int(alerted))
+
+
+class Watchdog:
+    """Looks at all folders."""
+
+    def __init__(self, pulses: Sequence[Pulse], alert: Alert, clock: Clock) -> None:
+        self._pulses = pulses
+        self._alert = alert
+        self._clock = clock
+
+    def run(self, stop: threading.Event) -> None:
+        """Look every few seconds until `stop` is set; feed systemd while every folder is searched."""
+        microseconds = os.environ.get("WATCHDOG_USEC", "")
+        every = min(LOOK_EVERY, int(microseconds) / 2e6) if microseconds.isdigit() else LOOK_EVERY
+        while not stop.is_set():
+            if self.look():
+                notify("WATCHDOG=1")
+            self._clock.wait(stop, every)
+
+    def look(self) -> bool:
+        """Tell what has to be told; whether every folder was searched lately enough."""
+        now = self._clock.now_ms()
+        fresh = True
+        for pulse in self._pulses:
+            silence = (now - pulse.searched_at) / 1000
+            stale = silence > pulse.account.stale_after
+            since = pulse.down_since or pulse.searched_at
+            late = (now - since) / 1000 > pulse.account.alert_after
+            down = stale or (pulse.heard and pulse.down_since and late)
+            if down and not pulse.alerted:
+                self._tell_down(pulse, since)
+            elif pulse.alerted and not pulse.down_since and not stale and pulse.heard:
+                self._tell_up(pulse)
+            fresh = fresh and not stale
+        return fresh
+
+    def _tell_down(self, pulse: Pulse, since: int) -> None:
+        where = f"{pulse.name}/{pulse.folder}"
+        reason = pulse.reason or "its search does not come to an end"
+        self._say(
+            f"imap-down:{where}:{since}",
+            f"mailbox {where} is not read",
+            f"Since {iso(since)} Postroom cannot read {pulse.folder!r} at {pulse.account.host}: {reason}. "
+            "Mail waits there; nothing is lost. One more message comes when it is read again.",
+            pulse,
+            alerted=True,
+        )
+
+    def _tell_up(self, pulse: Pulse) -> None:
+        where = f"{pulse.name}/{pulse.folder}"
+        self._say(
+            f"imap-up:{where}:{pulse.searched_at}",
+            f"mailbox {where} is read again",
+            f"Postroom reads {pulse.folder!r} at {pulse.account.host} again since {iso(pulse.searched_at)}.",
+            pulse,
+            alerted=False,
+        )
+
+    def _say(self, key: str, subject: str, text: str, pulse: Pulse, *, alerted: bool) -> None:
+        """Tell first, then remember it: what could not be told is told at the next look."""
+        with contextlib.suppress(Unavailable):
+            self._alert(key, subject, text)
+            pulse.note_alert(alerted=alerted)

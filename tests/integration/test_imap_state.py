@@ -1,0 +1,260 @@
+"""What is known of each message: nothing is missed, nothing taken twice, and a bad message stops only itself."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from daemon.listeners import imap_accepting, imap_folder, imap_notes, imap_settling
+from daemon.listeners.imap import run
+from daemon.listeners.imap_clock import Clock
+from daemon.listeners.imap_notes import Notes
+from daemon.listeners.imap_session import ImapSession
+from tasks.ledger import Ledger
+from tasks.ledger.imap_messages import Place, Spot, Taken
+from tests.integration.doors import LEDGER_DOWN, Door, until
+from tests.integration.dovecot import Dovecot, running
+from tests.integration.mailboxes import mail, subjects, uids, watching
+
+Watch = Callable[..., AbstractContextManager[Door]]
+QUICK = {"idle": False, "poll": 0.1}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Dovecot]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def watch(server: Dovecot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+    """Opens a watcher on the server's emptied mailbox; options go to the account."""
+    server.empty()
+    monkeypatch.setattr(imap_folder, "LONGEST_WAIT", 0.1)
+    yield lambda **options: watching(server, tmp_path, **options)
+    assert "Panic" not in server.log()
+
+
+def marks(door: Door, folder: str = "INBOX") -> dict[str, int]:
+    """How many messages of a folder have which mark."""
+    found = door.intake.ledger.imap_messages.counts("support")
+    return {mark: number for (where, mark), number in found.items() if where == folder}
+
+
+def test_several_folders(server: Dovecot, watch: Watch) -> None:
+    """Each folder is watched, names with umlauts and ampersands too; one mail in two folders is one job."""
+    folders = ["INBOX", "Rechnungen/März", "R&D"]
+    with server.mailbox() as box:
+        for folder in folders[1:]:
+            box.folder.create(folder)
+        box.append(mail(1), "Rechnungen/März")
+        box.append(mail(2), "R&D")
+        box.append(mail(1), "R&D")
+    with watch(folders=folders, done_folder="Erledigt & gut") as door:
+        assert sorted(line.split(" ", 3)[3] for line in door.lines) == [
+            "INBOX, idle",
+            "R&D, idle",
+            "Rechnungen/März, idle",
+        ]
+        until(lambda: server.count("Postroom") == 3)
+        server.deliver(mail(3))
+        until(lambda: server.count("Postroom") == 4)
+        assert door.jobs() == 3
+    assert "Erledigt & gut" in folders_of(server)
+
+
+def folders_of(server: Dovecot) -> set[str]:
+    with server.mailbox() as box:
+        return {one.name for one in box.folder.list()}
+
+
+def test_folder_made_anew(server: Dovecot, watch: Watch) -> None:
+    """With another UIDVALIDITY everything is looked at again: what is new is taken, what was taken is recognised."""
+    server.deliver(mail(1), mail(2))
+    with watch(after="nothing", **QUICK) as door, capture_logs() as logs:
+        until(lambda: door.jobs() == 2)
+        server.renumber()
+        server.deliver(mail(3))
+        until(lambda: door.jobs() == 3)
+        until(lambda: len(door.intake.seen) == 5)
+        assert sorted(receipt.duplicate for *_, receipt in door.intake.seen) == [False, False, False, True, True]
+        time.sleep(0.5)
+        assert len(door.intake.seen) == 5
+    assert any(entry["event"] == "imap.uidvalidity" for entry in logs)
+
+
+def test_an_emptied_mailbox_counts_from_one_again(server: Dovecot, watch: Watch) -> None:
+    """UID 1 of a mailbox made anew is another mail than UID 1 before."""
+    server.deliver(mail(1))
+    with watch(after="nothing", **QUICK) as door:
+        until(lambda: door.jobs() == 1)
+        time.sleep(1.1)  # Dovecot takes the second as UIDVALIDITY
+        server.empty()
+        server.deliver(mail(2))
+        until(lambda: door.jobs() == 2)
+
+
+def break_fetch(monkeypatch: pytest.MonkeyPatch, poison: int) -> list[str]:
+    """Breaks the connection whenever this UID is fetched; the tries are noted."""
+    tries: list[str] = []
+    original = ImapSession.fetch
+
+    def fetch(session: ImapSession, wanted: list[int]) -> dict[int, bytes]:
+        if poison in wanted:
+            tries.append(",".join(map(str, wanted)))
+            session._client.sock.shutdown(socket.SHUT_RDWR)
+        return original(session, wanted)
+
+    monkeypatch.setattr(ImapSession, "fetch", fetch)
+    return tries
+
+
+def test_poison_does_not_block(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mail that breaks the connection each time it is fetched delays no other, a restart included."""
+    tries = break_fetch(monkeypatch, 2)
+    server.deliver(*(mail(number) for number in (1, 2, 3)))
+    with watch(**QUICK):
+        until(lambda: server.count("Postroom") == 2)
+        server.deliver(mail(4))
+        until(lambda: server.count("Postroom") == 3)
+    with watch(**QUICK):
+        server.deliver(mail(5))
+        until(lambda: server.count("Postroom") == 4)
+    assert tries == ["1,2,3", "2"], "its next try is not due before a minute is over, whatever was restarted"
+
+
+def test_poison_is_quarantined(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its last try it is moved to the failed folder with its reason, a person is told, and it is left alone."""
+    monkeypatch.setattr(imap_notes, "FIRST_WAIT_MS", 1)
+    tries = break_fetch(monkeypatch, 2)
+    alerts: list[tuple[str, str, str]] = []
+
+    def told(*arguments: Any, **named: Any) -> None:
+        run(*arguments, **named, alert=lambda *alert: alerts.append(alert))
+
+    server.deliver(*(mail(number) for number in (1, 2, 3)))
+    with watch(**QUICK, listener=told) as door:
+        until(lambda: subjects(server, "Postroom-Failed") == ["mail 2"], 30)
+        assert subjects(server, "Postroom") == ["mail 1", "mail 3"]
+        assert marks(door) == {"accepted": 2, "quarantined": 1}
+    assert len(tries) == 1 + imap_notes.MOST_TRIES
+    assert len(alerts) == 1
+    assert "cannot be fetched: the connection was lost" in alerts[0][2]
+
+
+def test_fault_with_one_mail(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug of ours with one mail puts that mail into quarantine after some tries; the others are taken at once."""
+    monkeypatch.setattr(imap_notes, "FIRST_WAIT_MS", 1)
+
+    def sender_of(raw: bytes) -> str:
+        if b"<2@x.test>" in raw:
+            raise IndexError("bug")
+        return "a@x.test"
+
+    monkeypatch.setattr(imap_accepting, "sender_of", sender_of)
+    server.deliver(*(mail(number) for number in (1, 2, 3)))
+    with watch(**QUICK) as door:
+        until(lambda: server.count("Postroom") == 2)
+        until(lambda: server.count("Postroom-Failed") == 1)
+        assert door.jobs() == 2
+
+
+def test_an_outage_is_no_mails_fault(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the ledger is down, no mail is put into quarantine for it."""
+    monkeypatch.setattr(imap_notes, "FIRST_WAIT_MS", 1)
+    with watch(**QUICK) as door, capture_logs() as logs:
+        door.intake.fault = LEDGER_DOWN
+        server.deliver(mail(1))
+        until(lambda: any(entry["event"] == "imap.down" for entry in logs))
+        time.sleep(2)
+        door.intake.fault = None
+        until(lambda: server.count("Postroom") == 1)
+        assert marks(door) == {"accepted": 1}
+
+
+def test_killed_between_move_and_ledger(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mail that was moved just before the process died is not looked for again, and found when its job ends."""
+    original = imap_settling.move
+
+    def move(*arguments: Any) -> Any:
+        original(*arguments)
+        raise OSError("the process dies here")
+
+    server.deliver(mail(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(imap_settling, "move", move)
+        with watch(done_folder="Done", poll=0.1, wait=1, listener=quiet):
+            until(lambda: server.count("Postroom") == 1)
+    with watch(done_folder="Done", **QUICK) as door:
+        job = door.intake.ledger.jobs.page()[0]
+        door.intake.ledger.jobs.cancel(job.id, why="test")
+        until(lambda: server.count("Done") == 1)
+        assert server.count("Postroom") == 0
+        assert door.intake.seen == []
+
+
+def quiet(*arguments: Any, ready: Callable[[str], None]) -> None:
+    """The listener, ready before its first round, which will fail."""
+    ready("imap: for this test")
+    run(*arguments)
+
+
+def test_a_process_that_dies_fetching_is_counted(ledger: Ledger) -> None:
+    """Rows say what was under way: the next process tries those alone, and gives up in the end."""
+    place = Place("support", "INBOX", 7)
+    rows = ledger.imap_messages
+    for number in range(imap_notes.MOST_TRIES):
+        notes = Notes(rows, place, Clock(), restarted=True)
+        assert notes.given_up() == {}
+        assert list(notes.bulks({1: 10, 2: 10, 3: 10})) == ([[1, 2, 3]] if number == 0 else [[3], [1], [2]])
+        notes.begin([1, 2])
+    assert set(Notes(rows, place, Clock(), restarted=True).given_up()) == {1, 2}
+    assert Notes(rows, Place("support", "INBOX", 8), Clock(), restarted=True).given_up() == {}
+
+
+def test_bulks_are_bounded(ledger: Ledger) -> None:
+    """Bulks hold at most 50 messages and 8 MiB, and what was tried before comes last and alone."""
+    notes = Notes(ledger.imap_messages, Place("support", "INBOX", 1), Clock())
+    notes.begin([7])
+    sizes = dict.fromkeys(range(1, 121), 100) | {200: 5_000_000, 201: 5_000_000}
+    bulks = list(notes.bulks(sizes))
+    assert [len(bulk) for bulk in bulks] == [50, 50, 20, 1, 1]
+    assert bulks[-1] == [7]
+    assert sorted(uid for bulk in bulks for uid in bulk) == sorted(sizes)
+
+
+def test_rows_are_forgotten_with_their_messages(ledger: Ledger) -> None:
+    """A row goes when the message has gone and is old; never while the message is there or its job goes on."""
+    rows, place = ledger.imap_messages, Place("support", "INBOX", 2)
+    rows.accepted(Place("support", "INBOX", 1), [Taken(1, "a", "", 1)], follows=False, now=10)
+    rows.accepted(place, [Taken(1, "b", "", 1), Taken(2, "c", "", 1)], follows=False, now=10)
+    rows.accepted(place, [Taken(3, "d", "", 1)], follows=True, now=10)
+    rows.settled(place, {3: Spot("Postroom", 1, 1)})
+    rows.accepted(place, [Taken(4, "e", "", 1)], follows=False, now=99)
+    assert rows.forget(place, [1], 50) == 2
+    assert set(rows.known(place)) == {1, 3, 4}
+    assert rows.known(Place("support", "INBOX", 1)) == {}
+
+
+def test_filtered_mail_stays_untouched(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the filter passes over is not downloaded, not marked, and not asked for again by the next process."""
+    asked: list[int] = []
+    original = ImapSession.heads
+    monkeypatch.setattr(ImapSession, "heads", lambda one, wanted: asked.extend(wanted) or original(one, wanted))
+    subject = "=?utf-8?q?Ihre_Rechnung_M=C3=A4rz?="
+    server.deliver(mail(1, From="Ann <Ann@Shop.test>", Subject=subject), mail(2, Subject=subject), mail(3))
+    rule = {"sender": ["*@shop.test"], "subject": ["*rechnung märz*"]}
+    for _ in range(2):
+        with watch(filter=rule, **QUICK) as door:
+            until(lambda: server.count("Postroom") == 1)
+            until(lambda: marks(door).get("filtered") == 2)
+    assert uids(server, criteria="UNSEEN") == ["2", "3"]
+    assert subjects(server, "Postroom") == ["Ihre Rechnung März"]
+    assert asked == [1, 2, 3]
