@@ -16,7 +16,7 @@ from tasks.ledger import Ledger
 from tasks.models import Stage
 
 MOST = 20
-"""Jobs published a second, and at once. Publishing costs ten times what accepting does: a flood is the rescue's."""
+"""Jobs published at once, and a second. Publishing costs ten times what accepting does: a flood is the rescue's."""
 
 
 class Nudger:
@@ -28,6 +28,7 @@ class Nudger:
         self._rate = rate
         self._left = rate
         self._at = time.monotonic()
+        self._flooded = False
         self._stop = False
         self._new: queue.SimpleQueue[tuple[str, Stage] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="nudger", daemon=True)
@@ -38,8 +39,12 @@ class Nudger:
         now = time.monotonic()
         self._left = min(self._rate, self._left + (now - self._at) * self._rate)
         self._at = now
-        if self._left >= 1 and self._new.qsize() < self._rate:
-            self._left -= 1
+        if self._left < 1:
+            self._flooded = True
+        elif self._left > self._rate / 2:
+            self._flooded = False
+        self._left = max(0, self._left - 1)  # in a flood too: it is over when less comes
+        if not self._flooded and self._new.qsize() < self._rate:
             self._new.put((job_id, stage))
 
     def close(self) -> None:

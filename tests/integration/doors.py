@@ -63,11 +63,13 @@ class Door:
         return host, int(port)
 
     def jobs(self) -> int:
-        """How many jobs stand in the ledger, read past Postroom's own code."""
+        """How many messages stand in the ledger (alerts are none), read past Postroom's own code."""
         engine = create_engine(self.settings.ledger)
         try:
             with engine.connect() as connection:
-                return int(connection.execute(text("SELECT count(*) FROM jobs")).scalar_one())
+                return int(
+                    connection.execute(text("SELECT count(*) FROM jobs WHERE source <> 'postroom'")).scalar_one()
+                )
         finally:
             engine.dispose()
 

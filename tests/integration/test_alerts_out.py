@@ -35,6 +35,7 @@ def _fresh() -> Iterator[None]:
 def configured(settings: Settings, port: int, url: str) -> Settings:
     values: dict[str, Any] = {
         "state_dir": settings.state_dir,
+        "ledger_url": settings.ledger_url,
         "smtp_out": {"port": port, "domain": "post.example"},
         "endpoint": {"pager": {"url": url, "allow_private": True}},
         "alerts": {"mail": ["admin@team.example", "night@team.example"], "webhook": "pager"},

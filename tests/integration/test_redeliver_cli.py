@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from config.settings import Settings
 from tasks.clock import iso, now_ms
 from tasks.intake import Intake
+from tasks.ledger.schema import jobs
 from tasks.models import Stage, State
 from tasks.transports import webhook
 from tests.integration.endpoint_parts import Post
@@ -150,7 +152,7 @@ def test_what_cannot_be_is_told_and_left(house: House) -> None:
     assert ledger.jobs.retry(held, Stage.DELIVER, why="test")
     assert ledger.leases.claim(held, Stage.DELIVER, State.DELIVERING, "another:1:1")
     with ledger.database.write() as connection:
-        connection.exec_driver_sql("UPDATE jobs SET state = 'review', stage = 'reply' WHERE id = ?", (review,))
+        connection.execute(sa.update(jobs).where(jobs.c.id == review).values(state="review", stage="reply"))
     told = house.said("redeliver", "--endpoint", "orders").splitlines()
     assert told[0] == f"{free} sends again: 1"
     assert told[1] == f"{held} is left: a worker holds it; try again later"
