@@ -80,6 +80,7 @@ def test_an_alert_that_cannot_be_sent_fails_alone(settings: Settings, ledger: Le
     assert alert_job(ledger).state is State.FAILED
 
 
+@pytest.mark.sqlite_only  # a process for each command
 def test_an_admin_finds_it_like_any_job(settings: Settings, ledger: Ledger) -> None:
     """`jobs --source postroom`, `show`, `deliveries` and `retry` on the terminal; story, raw text and result by HTTP."""
     alert(ledger, configured(settings, 9, "http://127.0.0.1:9/"), "k", "disk full", "Make room.")

@@ -25,6 +25,8 @@ from tests.moved_clock import Clock
 
 DAY_MS = 86_400_000
 
+pytestmark = pytest.mark.sqlite_only  # a process for each command; the statements are tested on both elsewhere
+
 
 class House:
     """A post with a receiver that works and one that refuses, and its command line."""
