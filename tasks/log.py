@@ -16,7 +16,8 @@ from tasks.models import Envelope, Job, Receipt, Stage
 
 _log = structlog.get_logger("postroom")
 _ADDRESSES = ("sender", "recipient", "target")
-_state = {"addresses": False}
+_state: dict[str, Any] = {"addresses": False, "direct": ""}
+_quoted = json.encoder.encode_basestring_ascii
 _ENCODER = json.JSONEncoder(default=repr)
 """One for all lines: making one costs as much as a line."""
 
@@ -41,6 +42,7 @@ def configure(settings: Settings, process: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    _state["direct"] = "" if console or level > logging.INFO else _end_of_line(process)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.WARNING))
@@ -52,7 +54,7 @@ def _common(process: str) -> Any:
     def add(_logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event["process"] = process
         event["level"] = method
-        event["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        event["timestamp"] = _now()
         return _hide_addresses(event)
 
     return add
@@ -68,15 +70,25 @@ def _console() -> Any:
 
 
 def _hide_addresses(event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    if not _state["addresses"]:
-        for name in _ADDRESSES:
-            if isinstance(value := event.get(name), str) and "@" in value:
-                event[name] = "..." + value[value.rindex("@") :]
+    for name in _ADDRESSES:
+        if isinstance(value := event.get(name), str):
+            event[name] = _hidden(value)
     return event
+
+
+def _hidden(address: str) -> str:
+    return address if _state["addresses"] or "@" not in address else "..." + address[address.rindex("@") :]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
 def accepted(envelope: Envelope, receipt: Receipt) -> None:
     """A message is on disk, or was there already."""
+    if end := _state["direct"]:
+        _accepted_direct(envelope, receipt, end)
+        return
     _log.info(
         "accepted",
         job=receipt.job_id,
@@ -86,6 +98,22 @@ def accepted(envelope: Envelope, receipt: Receipt) -> None:
         duplicate=receipt.duplicate,
         **({"conflict": True} if receipt.conflict else {}),
     )
+
+
+def _accepted_direct(envelope: Envelope, receipt: Receipt, end: str) -> None:
+    """The same line, by hand: it is written for each message, and structlog's way was a sixth of what accepting costs."""
+    sender = _hidden(envelope.sender)
+    more = ', "conflict": true' if receipt.conflict else ""
+    sys.stderr.write(
+        f'{{"job": "{receipt.job_id}", "source": {_quoted(envelope.source)}, "kind": "{envelope.kind.value}", '
+        f'"sender": {_quoted(sender)}, "duplicate": {"true" if receipt.duplicate else "false"}{more}, '
+        f'"event": "accepted", {end}"{_now()}"}}\n'
+    )
+    sys.stderr.flush()
+
+
+def _end_of_line(process: str) -> str:
+    return f'"process": {_quoted(process)}, "level": "info", "timestamp": '
 
 
 def stage_done(job: Job, stage: Stage, seconds: float, **facts: Any) -> None:

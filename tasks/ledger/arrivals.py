@@ -24,7 +24,7 @@ from tasks.models import Envelope, Receipt, State, first_stage
 from tasks.texts import clean, indexable
 
 BATCH = 256
-GATHER = 0.004
+GATHER = 0.003
 """Seconds to wait for company when the last ones did not come alone: they are answered together, and ask together."""
 _DAY_MS = 86_400_000
 
