@@ -24,7 +24,7 @@ def running(
         port = probe.getsockname()[1]
     log_file = folder / f"{stack}.log"
     command = [sys.executable, "-m", "uvicorn", f"benchmarks.stacks.{stack}:app", "--port", str(port)]
-    command += ["--loop", "uvloop", "--http", http, "--no-access-log", "--log-level", "warning"]
+    command += ["--loop", "uvloop", "--http", http, "--no-access-log", "--no-proxy-headers", "--log-level", "warning"]
     with log_file.open("wb") as log:
         process = subprocess.Popen(command, env={**os.environ, **environment}, stderr=log, stdout=log, cwd=ROOT)
     try:

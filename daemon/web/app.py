@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -36,6 +37,9 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        # what is loaded by now stays: the collector need not look through it again and again
+        gc.collect()
+        gc.freeze()
         if started:
             started()
         yield

@@ -19,7 +19,7 @@ from tasks.errors import Unavailable
 from tasks.ids import new_job_id
 from tasks.ledger.bulk import BulkInsert, json_text
 from tasks.ledger.engine import Database, retried
-from tasks.ledger.schema import events, jobs
+from tasks.ledger.schema import jobs
 from tasks.models import Envelope, Receipt, State, first_stage
 from tasks.texts import clean, indexable
 
@@ -74,7 +74,6 @@ class Arrivals:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._jobs = BulkInsert(database, jobs, _JOB, ignoring=True)
-        self._events = BulkInsert(database, events, _EVENT)
         self._waiting: queue.SimpleQueue[Sequence[Arrival] | None] = queue.SimpleQueue()
         self._gathered: dict[asyncio.AbstractEventLoop, list[Arrival]] = {}
         self._thread = threading.Thread(target=self._run, name="ledger-arrivals", daemon=True)
@@ -150,8 +149,6 @@ class Arrivals:
                 _release(connection, [first[_name(arrival)].job_id for arrival in outlived])
                 new |= self._insert(connection, outlived)
                 first = _first_ones(connection, repeats)
-            if new:
-                self._events.run(connection, [_event(arrival) for arrival in batch if arrival.job_id in new])
         return [arrival.receipt(None if arrival.job_id in new else first[_name(arrival)]) for arrival in batch]
 
     def _insert(self, connection: sa.Connection, batch: list[Arrival]) -> set[str]:
@@ -199,7 +196,6 @@ _JOB = (
     "content_type", "name", "headers", "raw_sha256", "raw_size", "raw", "reason", "approved", "attempts", "outages",
     "lease_token", "lease_owner", "lease_beat", "progress", "received_at", "updated_at",
 )  # fmt: skip
-_EVENT = ("job_id", "at", "event", "stage", "detail")
 
 
 def _row(arrival: Arrival) -> tuple[Any, ...]:
@@ -212,11 +208,6 @@ def _row(arrival: Arrival) -> tuple[Any, ...]:
         indexable(arrival.thread), clean(told.content_type), clean(told.name), json_text(told.headers),
         arrival.raw_sha256, arrival.raw_size, arrival.raw, "", 0, 0, 0, 0, "", 0, "{}", at, at,
     )  # fmt: skip
-
-
-def _event(arrival: Arrival) -> tuple[Any, ...]:
-    detail = {"source": arrival.envelope.source, "bytes": arrival.raw_size}
-    return arrival.job_id, arrival.at, "accepted", "", json_text(detail)
 
 
 def _first_ones(connection: sa.Connection, repeats: Sequence[Arrival]) -> dict[tuple[str, str], First]:

@@ -20,6 +20,13 @@ HEAD = "0006"
 """The newest revision in MIGRATIONS; a constant, so that a program that only looks need not load Alembic."""
 BUSY_MS = 15_000
 """How long a write waits for another one."""
+SQLITE = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "cache_size=-16000",  # KiB: the upper parts of every index
+    "wal_autocheckpoint=4000",  # pages: what many commits change again and again is carried over once
+)
 POSTGRESQL = {
     "application_name": "postroom",
     "connect_timeout": "5",
@@ -151,7 +158,7 @@ def _make_folder(folder: Path) -> None:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # BEGIN is ours, so that it can be IMMEDIATE
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MS}", "foreign_keys=ON"):
+    for pragma in (*SQLITE, f"busy_timeout={BUSY_MS}"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -15,6 +15,8 @@ from tasks.ledger.rows import JOB_COLUMNS, Event, document_of, event_row, is_id,
 from tasks.ledger.schema import DONE_SENDERS, documents, events, jobs, results
 from tasks.models import OWN_SOURCE, STATE_BEFORE, TERMINAL, Document, Job, Stage, State
 
+_FIRST = ("accepted", "alert")
+"""With one of these the stories of alerts begin, and those that earlier versions wrote."""
 _COLUMNS = [jobs.c[name] for name in JOB_COLUMNS]
 
 
@@ -138,11 +140,17 @@ class Jobs:
             return connection.execute(query).scalar_one_or_none()
 
     def events(self, job_id: str) -> list[Event]:
-        """The job's story, oldest first."""
+        """The job's story, oldest first. That it was accepted stands in its own row, and is written nowhere else."""
         columns = (events.c.at, events.c.event, events.c.stage, events.c.detail)
+        own = sa.select(jobs.c.source, jobs.c.raw_size, jobs.c.received_at).where(jobs.c.id == job_id)
         with self._database.read() as connection:
+            job = connection.execute(own).one_or_none()
             rows = connection.execute(sa.select(*columns).where(events.c.job_id == job_id).order_by(events.c.id)).all()
-        return [Event(at=row.at, event=row.event, stage=row.stage, detail=row.detail) for row in rows]
+        found = [Event(at=row.at, event=row.event, stage=row.stage, detail=row.detail) for row in rows]
+        if job is None or (found and found[0].event in _FIRST):
+            return found
+        detail = {"source": job.source, "bytes": job.raw_size}
+        return [Event(at=job.received_at, event="accepted", stage="", detail=detail), *found]
 
     def retry(self, job_id: str, stage: Stage, *, why: str, approve: bool = False) -> bool:
         """Put a job back before `stage`, whatever it did before; False when a worker holds it or it is not there.
