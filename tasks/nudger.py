@@ -15,7 +15,7 @@ from tasks.errors import Unavailable
 from tasks.ledger import Ledger
 from tasks.models import Stage
 
-MOST = 20
+MOST = 10
 """Jobs published at once, and a second. Publishing costs ten times what accepting does: a flood is the rescue's."""
 
 

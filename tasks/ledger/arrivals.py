@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from tasks.clock import now_ms
 from tasks.errors import Unavailable
 from tasks.ids import new_job_id
-from tasks.ledger.bulk import BulkInsert, json_text
+from tasks.ledger.bulk import BulkInsert, OwnTransaction, json_text
 from tasks.ledger.engine import Database, retried
 from tasks.ledger.schema import jobs
 from tasks.models import Envelope, Receipt, State, first_stage
@@ -74,6 +74,7 @@ class Arrivals:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._jobs = BulkInsert(database, jobs, _JOB, ignoring=True)
+        self._own = OwnTransaction(database, self._jobs) if database.is_sqlite else None
         self._waiting: queue.SimpleQueue[Sequence[Arrival] | None] = queue.SimpleQueue()
         self._gathered: dict[asyncio.AbstractEventLoop, list[Arrival]] = {}
         self._thread = threading.Thread(target=self._run, name="ledger-arrivals", daemon=True)
@@ -97,6 +98,8 @@ class Arrivals:
         """Commit what waits and stop."""
         self._waiting.put(None)
         self._thread.join(timeout=30)
+        if self._own and not self._thread.is_alive():
+            self._own.close()
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         self._waiting.put(self._gathered.pop(loop))
@@ -141,20 +144,23 @@ class Arrivals:
         _tell(zip(batch, outcomes, strict=True))
 
     def _commit(self, batch: list[Arrival]) -> list[Receipt]:
+        # in order of name, so that two processes with the same names cannot lock each other out
+        rows = [_row(arrival) for arrival in sorted(batch, key=_name)]
+        if self._own and self._own.store(rows):
+            return [arrival.receipt(None) for arrival in batch]
         with self._database.write() as connection:
-            new = self._insert(connection, batch)
+            new = self._insert(connection, batch, rows)
             repeats = [arrival for arrival in batch if arrival.job_id not in new]
             first = _first_ones(connection, repeats)
             if outlived := [arrival for arrival in repeats if first[_name(arrival)].outlived(arrival.at)]:
                 _release(connection, [first[_name(arrival)].job_id for arrival in outlived])
-                new |= self._insert(connection, outlived)
+                new |= self._insert(connection, outlived, [_row(arrival) for arrival in sorted(outlived, key=_name)])
                 first = _first_ones(connection, repeats)
         return [arrival.receipt(None if arrival.job_id in new else first[_name(arrival)]) for arrival in batch]
 
-    def _insert(self, connection: sa.Connection, batch: list[Arrival]) -> set[str]:
+    def _insert(self, connection: sa.Connection, batch: list[Arrival], rows: Sequence[tuple[Any, ...]]) -> set[str]:
         """Insert what has a name that is not taken; the ids of those. One statement, and a look only at repeats."""
-        # in order of name, so that two processes with the same names cannot lock each other out
-        inserted = self._jobs.run(connection, [_row(arrival) for arrival in sorted(batch, key=_name)])
+        inserted = self._jobs.run(connection, rows)
         ids = {arrival.job_id for arrival in batch}
         if inserted == len(batch):
             return ids

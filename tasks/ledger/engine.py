@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,6 +95,12 @@ class Database:
         _, given = self.engine.dialect.create_connect_args(self.url)
         parameters = {name: value for name, value in given.items() if name not in {"password", "context"}}
         return make_conninfo(**parameters), str(self.url.password or "")
+
+    def own_connection(self) -> sqlite3.Connection:
+        """A connection to SQLite that belongs to its caller, set up like all others. Raises sqlite3.Error."""
+        connection = sqlite3.connect(str(self.url.database), isolation_level=None, check_same_thread=False)
+        _prepare_sqlite(connection, None)
+        return connection
 
     def insert_ignoring(self, table: sa.Table) -> Any:
         """`INSERT ... ON CONFLICT DO NOTHING` in this database's dialect."""
