@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -161,6 +162,15 @@ class WebListener(Section):
         description="Ask for a token (`postroom token create`) at /jobs. `remote`: of everybody but programs on this machine "
         "that connect to loopback themselves (no proxy, no web page, public_url empty); false: of nobody.",
     )
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[\x21-\x7e]+", value):
+            raise ValueError(
+                f"{value!r} is no address in ASCII; write https://post.example, names with other letters as xn--..."
+            )
+        return value
 
 
 class WebhookSource(Section):

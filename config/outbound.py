@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from config.inbound import Port, Section, is_loopback
-from config.signing import PUBLIC, decode_key, own_headers
+from config.signing import PUBLIC, decode_key, is_field_value, own_headers
 
 _ADDRESS = re.compile(r"[^\s\"<>()\[\]:;,\\@]+@[^\s\"<>()\[\]:;,\\@]+")
 
@@ -115,6 +115,10 @@ class WebhookEndpoint(Section):
 
     @model_validator(mode="after")
     def _usable(self) -> WebhookEndpoint:
+        if not is_field_value(self.bearer.get_secret_value()):
+            raise ValueError(
+                "bearer holds characters that HTTP forbids, or a blank at an end; use plain ASCII on one line"
+            )
         for secret in self.secrets:
             if decode_key(secret.get_secret_value()).kind == PUBLIC:
                 raise ValueError("whpk_ is a public key and cannot sign; write the private half, whsk_...")

@@ -74,13 +74,20 @@ def field_name(value: str) -> str:
     return value.lower()
 
 
+def is_field_value(value: str) -> bool:
+    """Whether `value` can be sent as a header's value (RFC 9110 section 5.5), in plain ASCII; an empty one can."""
+    return bool(re.fullmatch(r"(?:[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)?", value))
+
+
 def own_headers(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
     """Request headers that an admin may set, as they are; raises ValueError for others, without their values in it."""
     for name, content in value.items():
         if field_name(name) in OUR_HEADERS:
             raise ValueError(f"header {name} is written by Postroom itself; take it out")
-        if not re.fullmatch(r"[\x20-\x7e\t]*", content.get_secret_value()):
-            raise ValueError(f"header {name} holds characters that HTTP forbids; use plain ASCII on one line")
+        if not is_field_value(content.get_secret_value()):
+            raise ValueError(
+                f"header {name} holds characters that HTTP forbids, or begins or ends with a blank; use plain ASCII on one line"
+            )
     return value
 
 

@@ -129,7 +129,7 @@ def _chosen(ledger: Ledger, job: Job, number: int | None, *, resend: bool) -> Re
     chosen = tuple(one.delivery.ordinal for one in asked if resend or one.state != "sent")
     if not chosen:
         raise Permanent("all of it was sent; --resend sends it again under the same key")
-    return Redelivery(job.id, chosen, "")
+    return Redelivery(job.id, chosen, ("failed", "pending", "sent") if resend else ("failed", "pending"), "")
 
 
 def _print(out: Console, state: DeliveryState, tries: list[Attempt]) -> None:

@@ -50,8 +50,8 @@ def errors_told(dependency: str) -> Iterator[None]:
     """
     try:
         yield
-    except httpcore.LocalProtocolError as error:
-        raise Permanent(f"the request cannot be written: {error}") from error
+    except (httpcore.LocalProtocolError, UnicodeError):  # their words hold the value, which may be a credential
+        raise Permanent("the request cannot be written: a configured header holds what HTTP forbids") from None
     except (httpcore.TimeoutException, egress.Deadline) as error:
         raise Transient(f"no answer in time: {str(error) or type(error).__name__}") from error
     except (httpcore.ConnectError, OSError) as error:

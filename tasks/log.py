@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -16,6 +17,21 @@ from tasks.models import Envelope, Job, Receipt, Stage
 
 _log = structlog.get_logger("postroom")
 _ADDRESSES = ("sender", "recipient", "target")
+
+
+class _Journal:
+    """Standard error; a line that cannot be written (a full disk, a reader that is gone) never stops what it tells of."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+
+_JOURNAL = _Journal()
 _state: dict[str, Any] = {"addresses": False, "direct": ""}
 _quoted = json.encoder.encode_basestring_ascii
 _ENCODER = json.JSONEncoder(default=repr)
@@ -32,7 +48,7 @@ def configure(settings: Settings, process: str) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer] if not console else [*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(_JOURNAL),  # type: ignore[arg-type]  # write and flush are all it uses
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -104,12 +120,12 @@ def _accepted_direct(envelope: Envelope, receipt: Receipt, end: str) -> None:
     """The same line, by hand: it is written for each message, and structlog's way was a sixth of what accepting costs."""
     sender = _hidden(envelope.sender)
     more = ', "conflict": true' if receipt.conflict else ""
-    sys.stderr.write(
+    _JOURNAL.write(
         f'{{"job": "{receipt.job_id}", "source": {_quoted(envelope.source)}, "kind": "{envelope.kind.value}", '
         f'"sender": {_quoted(sender)}, "duplicate": {"true" if receipt.duplicate else "false"}{more}, '
         f'"event": "accepted", {end}"{_now()}"}}\n'
     )
-    sys.stderr.flush()
+    _JOURNAL.flush()
 
 
 def _end_of_line(process: str) -> str:

@@ -58,6 +58,10 @@ class Hooks:
             response = refused.response()
         except Gone:
             return
+        except Exception:  # a bug of ours: the sender tries again, and the traceback tells why
+            _log.exception("webhook failed", source=name[:80])
+            said = "something went wrong here; send it again"
+            response = Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", said).response()
         await response(scope, receive, send)
 
     async def _take(self, name: str, scope: Scope, receive: Receive) -> Response:

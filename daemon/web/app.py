@@ -86,6 +86,11 @@ def _answer_with_problems(app: FastAPI) -> None:
         found = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
         return Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-parameter", "; ".join(found)[:1000]).response()
 
+    @app.exception_handler(Exception)
+    async def bug(_request: Request, _error: Exception) -> Response:
+        said = "something went wrong here; the log tells what"
+        return Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", said).response()
+
     @app.exception_handler(Unavailable)
     async def unavailable(_request: Request, error: Unavailable) -> Response:
         wait = {"Retry-After": "5"}

@@ -10,7 +10,7 @@ from tasks.clock import now_ms
 from tasks.ledger.engine import Database
 from tasks.ledger.jobs import Open
 from tasks.ledger.schema import jobs
-from tasks.models import RESTING, Stage
+from tasks.models import RESTING, Stage, State
 
 _RESTING = [state.value for state in RESTING]
 
@@ -57,11 +57,12 @@ class Backlog:
             self._mark(connection, sorted(job_ids), None)
 
     def mark_enqueued(self, job_ids: Sequence[str]) -> None:
-        """Remember that these were published."""
+        """Remember that these new jobs were published; not of those that a worker has taken in hand meanwhile."""
         if not job_ids:
             return
         with self._database.write() as connection:
-            here = sa.select(jobs.c.id).where(jobs.c.id.in_(job_ids)).order_by(jobs.c.id)
+            new = (jobs.c.state == State.RECEIVED.value) & (jobs.c.lease_owner == "")
+            here = sa.select(jobs.c.id).where(jobs.c.id.in_(job_ids), new).order_by(jobs.c.id)
             self._mark(connection, connection.execute(here.with_for_update(skip_locked=True)).scalars().all(), now_ms())
 
     def waiting(self) -> tuple[int, int | None]:

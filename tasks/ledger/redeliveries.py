@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -43,6 +43,8 @@ class Redelivery:
 
     job_id: str
     ordinals: tuple[int, ...]
+    states: tuple[str, ...]
+    """States in which each of them was wanted; one that has left them meanwhile is left alone."""
     obstacle: str
     """Why they cannot be sent again now; empty when they can."""
 
@@ -69,7 +71,7 @@ class Redeliveries:
         with self._database.read() as connection:
             rows = connection.execute(query).all()
         return [
-            Redelivery(job_id, tuple(row.ordinal for row in group), obstacle(group[0]))
+            Redelivery(job_id, tuple(row.ordinal for row in group), tuple(wanted.states), obstacle(group[0]))
             for job_id, found in itertools.groupby(rows, key=lambda row: str(row.id))
             if (group := list(found))
         ]
@@ -108,10 +110,12 @@ def _again(connection: sa.Connection, one: Redelivery, why: str) -> Redelivery:
     job = connection.execute(mine.with_for_update()).one_or_none()
     found = obstacle(job) if job else "it is not there any more"
     if found:
-        return Redelivery(one.job_id, one.ordinals, found)
-    connection.execute(sa.update(jobs).where(jobs.c.id == one.job_id).values(put_back(Stage.DELIVER, now)))
+        return replace(one, obstacle=found)
     chosen = (deliveries.c.job_id == one.job_id) & deliveries.c.ordinal.in_(one.ordinals)
-    connection.execute(sa.update(deliveries).where(chosen).values(REOPENED))
+    still = connection.execute(sa.update(deliveries).where(chosen, deliveries.c.state.in_(one.states)).values(REOPENED))
+    if not still.rowcount:
+        return replace(one, obstacle="somebody else has sent it again meanwhile")
+    connection.execute(sa.update(jobs).where(jobs.c.id == one.job_id).values(put_back(Stage.DELIVER, now)))
     detail = {"why": why, "deliveries": list(one.ordinals)}
     connection.execute(sa.insert(events).values(event_row(one.job_id, "redeliver", Stage.DELIVER, detail, now)))
     return one
