@@ -12,10 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from fastapi import FastAPI
 
 from config.settings import Settings
 from daemon.listeners import webhook
+from tasks.ledger.schema import jobs
 from tasks.models import Kind
 from tests.integration.webhook_in_parts import LIMIT, House, listening
 from tests.integration.webhook_parts import problem, served
@@ -43,6 +45,25 @@ def test_a_request_signed_by_its_scheme_becomes_a_job(house: House, source: str)
         "application/json; charset=utf-8",
     )
     assert house.raw(job.id) == body
+
+
+def test_a_key_is_kept_for_thirty_days(house: House) -> None:
+    """That is what `keep_days` is when nobody says anything."""
+    job_id = house.post("shop", b"{}", "m1").json()["job"]
+    with house.intake.ledger.database.read() as connection:
+        until, at = connection.execute(sa.select(jobs.c.key_until, jobs.c.received_at).where(jobs.c.id == job_id)).one()
+    assert until - at == 30 * 86_400_000
+
+
+def test_a_bug_of_ours_is_a_problem_too(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """500 with problem details: the sender tries again, and reads nothing of ours."""
+
+    async def broken(*_: object) -> None:
+        raise RuntimeError("secret words")
+
+    monkeypatch.setattr(house.door, "accept_async", broken)
+    answer = house.post("shop", b"{}", "m1")
+    assert "secret" not in problem(answer, 500, "internal")["detail"]
 
 
 @pytest.mark.parametrize(

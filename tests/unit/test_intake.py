@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from config.settings import Settings
+from tasks.app import make_app
 from tasks.blobs import Blobs
 from tasks.clock import now_ms
 from tasks.errors import Permanent, Unavailable
 from tasks.intake import Intake, raw_of
 from tasks.ledger import Ledger
+from tasks.ledger.arrivals import Arrival, Arrivals
 from tasks.models import Receipt, Stage, State
+from tasks.nudger import Nudger
 from tests.conftest import envelope
 
 
@@ -138,6 +142,76 @@ def test_new_and_repeated_messages_in_one_commit_get_their_own_receipts(intake: 
     assert {old.job_id, old2.job_id} == {before.job_id}
     assert a.job_id == a2.job_id == a3.job_id != b.job_id
     assert len(ledger.jobs.page()) == 3
+
+
+def test_many_that_wait_share_one_commit(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one commit is under way the others gather, and one fsync is all that they need."""
+    commits: list[int] = []
+    begun, go_on = threading.Event(), threading.Event()
+    commit = Arrivals._commit
+
+    def slow(self: Arrivals, batch: list[Arrival]) -> list[Receipt]:
+        commits.append(len(batch))
+        begun.set()
+        assert go_on.wait(20)
+        return commit(self, batch)
+
+    monkeypatch.setattr(Arrivals, "_commit", slow)
+    with ThreadPoolExecutor(50) as pool:
+        first = pool.submit(intake.accept, envelope("first"), b"1")
+        assert begun.wait(20)
+        others = [pool.submit(intake.accept, envelope(f"k{number}"), b"2") for number in range(49)]
+        while intake._arrivals._waiting.qsize() < 49:
+            time.sleep(0.01)
+        go_on.set()
+        receipts = {first.result(20).job_id, *(other.result(20).job_id for other in others)}
+    assert commits == [1, 49]
+    assert len(receipts) == 50
+
+
+def test_what_cannot_be_stored_does_not_take_the_others_along(
+    intake: Intake, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One message that the ledger chokes on is refused by itself."""
+    commit = Arrivals._commit
+
+    def choke(self: Arrivals, batch: list[Arrival]) -> list[Receipt]:
+        if any(arrival.envelope.key == "bad" for arrival in batch):
+            raise ValueError("cannot be")
+        return commit(self, batch)
+
+    monkeypatch.setattr(Arrivals, "_commit", choke)
+
+    async def together() -> list[Receipt | BaseException]:
+        keys = ["a", "bad", "b"]
+        return await asyncio.gather(*(intake.accept_async(envelope(key), b"x") for key in keys), return_exceptions=True)
+
+    a, bad, b = asyncio.run(together())
+    assert isinstance(bad, Unavailable)
+    assert isinstance(a, Receipt)
+    assert isinstance(b, Receipt)
+    assert len(ledger.jobs.page()) == 2
+
+
+def test_a_broker_that_is_down_stops_no_accept(intake: Intake, ledger: Ledger, settings: Settings) -> None:
+    """The job is on disk, and waits there for the rescue."""
+    nudger = Nudger(make_app(settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"})), ledger)
+    intake.nudge = nudger
+    job_ids = [intake.accept(envelope(str(number)), b"x").job_id for number in range(30)]
+    assert {job.id for job in ledger.jobs.page()} == set(job_ids)
+    nudger.close()
+
+
+def test_what_a_worker_has_in_hand_is_not_marked_as_published(intake: Intake, ledger: Ledger) -> None:
+    """A late mark would hide a job that waits for its retry already."""
+    taken, new = (intake.accept(envelope(key), b"x").job_id for key in ("taken", "new"))
+    claimed = ledger.leases.claim(taken, Stage.EXTRACT, State.EXTRACTING, "me:1:2")
+    assert claimed
+    row = {"state": State.WAITING.value, "reason": "later", "due_at": 1}
+    ledger.leases.stop(claimed[1], job=row, event="waits", detail={})
+    ledger.backlog.mark_enqueued([taken, new])
+    found = ledger.backlog.not_enqueued(10, older_than_ms=-1000)
+    assert [job.job_id for job in found] == [taken]
 
 
 def test_an_end_of_the_event_loop_does_not_stop_the_others(intake: Intake) -> None:

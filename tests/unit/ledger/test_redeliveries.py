@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from tasks.intake import Intake
 from tasks.ledger import Ledger, Redelivery, Wanted
 from tasks.ledger.schema import deliveries as table
+from tasks.ledger.schema import jobs
 from tasks.models import Delivery, Stage, State
 from tests.conftest import envelope
 
@@ -110,6 +111,23 @@ def test_what_cannot_be_is_told_and_left(intake: Intake, ledger: Ledger) -> None
     assert left == ["failed", "failed", "failed", "failed", "pending"]
 
 
+def test_two_who_ask_at_once_send_it_once(intake: Intake, ledger: Ledger) -> None:
+    """What the first one's redelivery has sent by now is not sent again for the second one, who had looked before."""
+    job_id = made(intake, "k", {})
+    first, second = (ledger.redeliveries.find(Wanted("webhook", "books", FAILED)) for _ in range(2))
+    [told] = ledger.redeliveries.again(first, "test")
+    assert told.obstacle == ""
+    with ledger.database.write() as connection:  # a worker sends it
+        connection.execute(sa.update(table).where(table.c.job_id == job_id).values(state="sent", sent_at=1))
+        connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(state="done", stage=None))
+    [told] = ledger.redeliveries.again(second, "test")
+    assert "meanwhile" in told.obstacle
+    assert [one.state for one in ledger.deliveries.of(job_id)] == ["sent"]
+    job = ledger.jobs.get(job_id)
+    assert job
+    assert job.state is State.DONE
+
+
 def test_a_worker_that_is_quicker_keeps_its_job(intake: Intake, ledger: Ledger) -> None:
     """What was free when it was looked for and is held when it is put back is left, and says so."""
     job_id = made(intake, "1", {}, state="delivering")
@@ -124,7 +142,7 @@ def test_an_admin_and_a_worker_at_once_never_both_have_it(intake: Intake, ledger
     """Whoever comes first: what was put back is pending, and what a worker holds is as it found it."""
     for number in range(8):
         job_id = made(intake, str(number), {}, state="delivering")
-        wanted = [Redelivery(job_id, (0,), "")]
+        wanted = [Redelivery(job_id, (0,), FAILED, "")]
         with ThreadPoolExecutor(2) as pool:
             claim = pool.submit(ledger.leases.claim, job_id, Stage.DELIVER, State.DELIVERING, "w")
             [told] = pool.submit(ledger.redeliveries.again, wanted, "test").result()
