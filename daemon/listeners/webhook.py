@@ -85,10 +85,7 @@ class Hooks:
         prefer, longest = headers.get("prefer", ""), source.config.max_wait
         if self._waiting and (result := await self._waiting.result(receipt.job_id, prefer, answer, longest)):
             return JSONResponse(result, HTTPStatus.OK, answer)
-        content: dict[str, Any] = {"job": receipt.job_id, "status": answer["Location"]}
-        if receipt.duplicate:
-            content["duplicate"] = True
-        return _Json(content, answer)
+        return _Taken(receipt, answer)
 
     async def _accept(self, envelope: Envelope, body: bytes) -> Receipt:
         try:
@@ -97,11 +94,13 @@ class Hooks:
             raise not_stored(error.retry_after) from error
 
 
-class _Json(Response):
-    """202 with `content`; made without what starlette's own does for answers of every kind."""
+class _Taken(Response):
+    """202 with the receipt as JSON; made without what is needed for answers of every kind."""
 
-    def __init__(self, content: dict[str, Any], headers: Mapping[str, str]) -> None:
-        self.body = json.dumps(content).encode()
+    def __init__(self, receipt: Receipt, headers: Mapping[str, str]) -> None:
+        more = ', "duplicate": true' if receipt.duplicate else ""
+        where = json.encoder.encode_basestring_ascii(headers["Location"])
+        self.body = f'{{"job": "{receipt.job_id}", "status": {where}{more}}}'.encode()
         self.status_code = HTTPStatus.ACCEPTED.value
         self.background = None
         self.raw_headers = [

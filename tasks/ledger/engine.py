@@ -25,7 +25,7 @@ SQLITE = (
     "journal_mode=WAL",
     "synchronous=FULL",
     "foreign_keys=ON",
-    "cache_size=-16000",  # KiB: the upper parts of every index
+    "cache_size=-8000",  # KiB: the upper parts of every index
     "wal_autocheckpoint=4000",  # pages: what many commits change again and again is carried over once
 )
 POSTGRESQL = {
