@@ -128,18 +128,24 @@ class FolderWatch:
         return self._notes
 
     def _give_up(self, notes: Notes) -> None:
-        """Put messages that had their last try into quarantine, by themselves, and tell a person."""
-        hopeless = notes.given_up()
-        notes.pass_over(hopeless, Mark.QUARANTINED)
-        for uid, reason in hopeless.items():
-            where = f"{self._parts.name}/{self._folder}"
+        """Put messages that had their last try into quarantine, by themselves, and tell a person.
+
+        Tell first: a process that ends in between tells it again under the same key, which is no second alert.
+        """
+        where = f"{self._parts.name}/{self._folder}"
+        for uid, reason in notes.given_up().items():
+            try:
+                self._parts.alert(
+                    f"imap-quarantine:{where}:{notes.place.validity}:{uid}",
+                    f"a message in mailbox {where} cannot be taken",
+                    f"Message {uid} in {self._folder!r}: {reason}. It goes to {self._account.failed_folder!r} "
+                    "(empty: stays where it is) and is not tried again; the other mail goes on.",
+                )
+            except Exception as error:  # told and written at the next round; the other mail does not wait for it
+                self._log.exception("imap.alert_not_told", uid=uid, reason=reason_of(error))
+                continue
+            notes.pass_over({uid: reason}, Mark.QUARANTINED)
             self._log.error("imap.quarantined", uid=uid, reason=reason, to=self._account.failed_folder)
-            self._parts.alert(
-                f"imap-quarantine:{where}:{notes.place.validity}:{uid}",
-                f"a message in mailbox {where} cannot be taken",
-                f"Message {uid} in {self._folder!r}: {reason}. It was put into {self._account.failed_folder!r} "
-                "(empty: left where it is) and is not tried again; the other mail goes on.",
-            )
 
     def _wanted(self, session: ImapSession, notes: Notes, sizes: dict[int, int]) -> dict[int, int]:
         """The messages to fetch. The others are written down with their reason, so that they are not asked for again."""
@@ -217,6 +223,8 @@ class FolderWatch:
                 settle(session, notes, self._account, self._folder, waiting)
             except RefusedError as error:
                 self._stuck("after", error)
+            else:
+                self._stuck_until.pop("after", None)
 
     def _end(self, session: ImapSession) -> None:
         if follows(self._account) and not self._is_stuck("end"):
@@ -224,6 +232,8 @@ class FolderWatch:
                 put_away(session, self._rows, self._parts.name, self._account, self._folder)
             except RefusedError as error:
                 self._stuck("end", error)
+            else:
+                self._stuck_until.pop("end", None)
 
     def _has_ends(self) -> bool:
         """Whether a job has come to its end, so that its message can be moved now."""
@@ -250,6 +260,7 @@ class FolderWatch:
             where = f"{self._account.host}:{self._account.port} {self._folder}"
             self._parts.ready(f"imap {self._parts.name}: {where}, {how}")
             self._said_ready = True
+        self._pulse.up()
         if self._down_at:
             self._log.info("imap.up", seconds=round(self._clock.monotonic() - self._down_at, 1))
         self._failures, self._down_at = 0, 0.0

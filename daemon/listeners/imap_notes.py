@@ -48,7 +48,9 @@ class Notes:
     def is_due(self, uid: int) -> bool:
         """Whether a message may be tried now."""
         known = self._known.get(uid)
-        return known is None or (known.mark not in FINAL and known.due_at <= self._clock.now_ms())
+        if known is None:
+            return True
+        return known.mark not in FINAL and known.tries < MOST_TRIES and known.due_at <= self._clock.now_ms()
 
     def given_up(self) -> dict[int, str]:
         """Messages that had their last try, with the reason."""

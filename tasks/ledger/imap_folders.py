@@ -34,7 +34,7 @@ class Watched:
     searched_at: int = 0
     """When a search of the whole folder last came to its end."""
     down_since: int = 0
-    """When the outage began that still lasts."""
+    """When the outage began that still lasts: the folder cannot be searched, or what is in it cannot be taken."""
     reason: str = ""
     alerted: int = 0
     """1: an alert for this outage went out."""

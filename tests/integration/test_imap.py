@@ -240,7 +240,13 @@ def test_cannot_put_away(server: Dovecot, watch: Watch, monkeypatch: pytest.Monk
         assert len(door.intake.seen) == 2
         allowed.set()
         until(lambda: server.count("Postroom") == 2)
-    assert len([entry for entry in logs if entry["event"] == "imap.stuck"]) == 1
+        assert len([entry for entry in logs if entry["event"] == "imap.stuck"]) == 1
+        allowed.clear()
+        server.deliver(mail(3))
+        until(lambda: len([entry for entry in logs if entry["event"] == "imap.stuck"]) == 2)
+        allowed.set()
+        until(lambda: server.count("Postroom") == 3)
+    assert len([entry for entry in logs if entry["event"] == "imap.stuck"]) == 2, "one line each time it gets stuck"
 
 
 def test_max_age(server: Dovecot, watch: Watch) -> None:

@@ -149,16 +149,39 @@ def test_poison_is_quarantined(server: Dovecot, watch: Watch, monkeypatch: pytes
     assert "cannot be fetched: the connection was lost" in alerts[0][2]
 
 
+def test_a_quarantine_is_told_before_it_is_written(
+    server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alert that fails at first is not lost: the mail stays where it is until a person was told, the others go on."""
+    monkeypatch.setattr(imap_notes, "FIRST_WAIT_MS", 1)
+    monkeypatch.setattr(imap_notes, "MOST_TRIES", 1)
+    monkeypatch.setattr(imap_accepting, "sender_of", broken_for_two)
+    told: list[str] = []
+
+    def alert(key: str, *_: str) -> None:
+        told.append(key)
+        if len(told) == 1:
+            raise OSError(28, "No space left on device")
+
+    server.deliver(mail(2))
+    with watch(**QUICK, listener=lambda *given, **named: run(*given, **named, alert=alert)) as door:
+        until(lambda: len(told) == 1)
+        server.deliver(mail(3))
+        until(lambda: marks(door) == {"accepted": 1, "quarantined": 1})
+    assert len(told) == 2
+    assert len(set(told)) == 1
+
+
+def broken_for_two(raw: bytes) -> str:
+    if b"<2@x.test>" in raw:
+        raise IndexError("bug")
+    return "a@x.test"
+
+
 def test_fault_with_one_mail(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug of ours with one mail puts that mail into quarantine after some tries; the others are taken at once."""
     monkeypatch.setattr(imap_notes, "FIRST_WAIT_MS", 1)
-
-    def sender_of(raw: bytes) -> str:
-        if b"<2@x.test>" in raw:
-            raise IndexError("bug")
-        return "a@x.test"
-
-    monkeypatch.setattr(imap_accepting, "sender_of", sender_of)
+    monkeypatch.setattr(imap_accepting, "sender_of", broken_for_two)
     server.deliver(*(mail(number) for number in (1, 2, 3)))
     with watch(**QUICK) as door:
         until(lambda: server.count("Postroom") == 2)

@@ -39,13 +39,15 @@ class Watch:
         self.pulse = Pulse(ledger.imap_folders, "support", ACCOUNT, "INBOX", clock)
         self.dog = Watchdog([self.pulse], lambda *alert: alerts.append(alert), clock)
 
-    def after(self, seconds: float, *, down: str = "", searched: bool = False) -> bool:
+    def after(self, seconds: float, *, down: str = "", searched: bool = False, found: bool = False) -> bool:
         """Let time pass and something happen; what the watchdog says."""
         self.clock.at += seconds
+        if searched or found:
+            self.pulse.searched(7)
         if down:
             self.pulse.down(down)
         if searched:
-            self.pulse.searched(7)
+            self.pulse.up()
         return self.dog.look()
 
 
@@ -69,6 +71,42 @@ def test_one_alert_an_outage_and_one_at_its_end(ledger: Ledger) -> None:
     assert watch.after(60, down="again")
     assert watch.after(30, searched=True)
     assert len(alerts) == 2, "a short outage is nobody's business"
+
+
+def test_mail_that_is_found_but_not_taken_is_an_outage(ledger: Ledger, settings: Settings) -> None:
+    """While every search succeeds and every take fails, one alert goes out, /readyz fails and systemd is not fed."""
+    alerts: list[tuple[str, str, str]] = []
+    clock = HandClock()
+    watch = Watch(ledger, clock, alerts)
+    assert watch.after(1, searched=True)
+    for _ in range(14):
+        assert watch.after(60, found=True)
+        assert watch.after(1, down="No space left on device")
+    assert [one[1] for one in alerts] == ["mailbox support/INBOX is not read"]
+    assert not watch.after(120, found=True)
+    rows = ledger.imap_folders.all()
+    found = stale_folders({"support": ACCOUNT}, rows, since=1_800_000_000_000, now=clock.now_ms())
+    assert found["imap:support/INBOX"].endswith("No space left on device")
+    assert len(alerts) == 1, "the mailbox is not read again before a whole round"
+    assert watch.after(1, searched=True)
+    assert [one[1] for one in alerts[1:]] == ["mailbox support/INBOX is read again"]
+    assert stale_folders({"support": ACCOUNT}, ledger.imap_folders.all(), since=0, now=clock.now_ms()) == {}
+
+
+def test_an_alert_that_fails_ends_nothing(ledger: Ledger) -> None:
+    """Whatever keeps an alert from going out, the watchdog lives, and tells it at a later look."""
+    alerts: list[tuple[str, str, str]] = []
+    watch = Watch(ledger, HandClock(), alerts)
+
+    def full(*_: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    watch.dog._alert = full
+    assert watch.after(1, searched=True)
+    assert not watch.after(901)
+    watch.dog._alert = lambda *alert: alerts.append(alert)
+    assert not watch.after(5)
+    assert [one[1] for one in alerts] == ["mailbox support/INBOX is not read"]
 
 
 def test_a_watcher_that_hangs_is_stale(ledger: Ledger) -> None:
