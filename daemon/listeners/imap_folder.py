@@ -106,7 +106,7 @@ class FolderWatch:
         self._end(session)
         validity = session.select(self._folder)
         notes = self._notes_for(validity)
-        waiting = session.search(session.youngest())
+        waiting = session.search(self._pulse.since)
         self._pulse.searched(validity)
         notes.keep(waiting, self._account.move_to if self._account.after == "move" else "")
         self._settle(session, notes)  # of an earlier round that did not come to its end
@@ -119,6 +119,8 @@ class FolderWatch:
         notes.unanswered(silent | asker.refused())
         self._take(session, notes, self._wanted(session, notes, sizes))
         self._settle(session, notes)
+        if not due and notes.all_through():
+            self._pulse.caught_up()
         return bool(due)
 
     def _notes_for(self, validity: int) -> Notes:

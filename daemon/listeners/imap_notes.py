@@ -60,6 +60,10 @@ class Notes:
             if known.mark is Mark.SUSPECT and known.tries >= MOST_TRIES
         }
 
+    def all_through(self) -> bool:
+        """Whether no message that is known has anything left to be done with it."""
+        return all(known.mark in FINAL and known.settled for known in self._known.values())
+
     def unsettled(self) -> dict[Mark, list[int]]:
         """Messages that are through, but with which the mailbox has still to be told."""
         found: dict[Mark, list[int]] = {}

@@ -10,6 +10,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 import structlog
 
@@ -25,6 +26,7 @@ Alert = Callable[[str, str, str], object]
 
 log = structlog.get_logger("postroom.imap")
 WRITE_EVERY_MS = 10_000
+DAY_MS = 86_400_000
 LOOK_EVERY = 5.0
 
 
@@ -44,6 +46,7 @@ class Pulse:
         self.down_since = before.down_since
         self.reason = before.reason
         self.validity = before.validity
+        self._since = before.since or (before.searched_at or self._began) - account.max_age_days * DAY_MS
         self._down_written = bool(before.down_since)
         self.alerted = bool(before.alerted)
 
@@ -52,6 +55,26 @@ class Pulse:
         """When the folder was last well, for all that this process knows: an outage counts from its first error."""
         return min(self.searched_at, max(self.down_since, self._began)) if self.down_since else self.searched_at
 
+    @property
+    def since(self) -> datetime | None:
+        """The day from which on mail is looked at, by its arrival; None: all of it.
+
+        It is `max_age_days` ago, or before what arrived while the folder could not be read, however long that was.
+        """
+        if not self.account.max_age_days:
+            return None
+        return datetime.fromtimestamp(min(self._since, self._youngest()) / 1000, UTC)
+
+    def caught_up(self) -> None:
+        """Nothing in the folder waits any more, so that the cut-off may follow the calendar. Raises Unavailable."""
+        now = self._youngest()
+        if self.account.max_age_days and now // DAY_MS > self._since // DAY_MS:
+            self._rows.update(self.name, self.folder, since=now)
+            self._since = now
+
+    def _youngest(self) -> int:
+        return self._clock.now_ms() - self.account.max_age_days * DAY_MS
+
     def searched(self, validity: int) -> None:
         """The whole folder was searched; an outage lasts until what was found is taken as well.
 
@@ -59,7 +82,7 @@ class Pulse:
         """
         now = self._clock.now_ms()
         if validity != self.validity or now - self._written >= WRITE_EVERY_MS:
-            self._rows.update(self.name, self.folder, searched_at=now, validity=validity)
+            self._rows.update(self.name, self.folder, searched_at=now, validity=validity, **self._cut_off())
             self._written = now
         self.searched_at, self.validity = now, validity
 
@@ -76,8 +99,11 @@ class Pulse:
         if self._down_written:
             return
         with contextlib.suppress(Unavailable):
-            self._rows.update(self.name, self.folder, down_since=self.down_since, reason=reason)
+            self._rows.update(self.name, self.folder, down_since=self.down_since, reason=reason, **self._cut_off())
             self._down_written = True
+
+    def _cut_off(self) -> dict[str, int]:
+        return {"since": self._since} if self.account.max_age_days else {}
 
     def timed(self, milliseconds: int) -> None:
         """How long the last mail to ourselves was on its way. Raises Unavailable."""

@@ -259,6 +259,23 @@ def test_max_age(server: Dovecot, watch: Watch) -> None:
         assert server.count("INBOX") == 1
 
 
+def test_max_age_after_an_outage(server: Dovecot, watch: Watch, tmp_path: Path) -> None:
+    """What arrived during an outage longer than the limit is taken; then the limit counts from today again."""
+    with watch(max_age_days=7) as door:
+        rows = door.intake.ledger.imap_folders
+        now = time.time() * 1000
+        rows.update("support", "INBOX", since=int(now - 40 * 86_400_000))
+    with server.mailbox() as box:
+        for number, days in ((1, 60), (2, 30)):
+            day = time.strftime("%d-%b-%Y", time.gmtime(time.time() - days * 86_400))
+            box.client.append("INBOX", "", f'"{day} 12:00:00 +0000"', mail(number))  # type: ignore[arg-type]
+    with watch(max_age_days=7) as door:
+        rows = door.intake.ledger.imap_folders
+        until(lambda: server.count("Postroom") == 1)
+        until(lambda: rows.get("support", "INBOX").since > now - 8 * 86_400_000)
+        assert server.count("INBOX") == 1
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -93,6 +93,37 @@ def test_mail_that_is_found_but_not_taken_is_an_outage(ledger: Ledger, settings:
     assert stale_folders({"support": ACCOUNT}, ledger.imap_folders.all(), since=0, now=clock.now_ms()) == {}
 
 
+def test_the_cut_off_waits_for_what_was_not_searched(ledger: Ledger) -> None:
+    """`max_age_days` counts back from the last time that nothing was left, however long nothing could be read since."""
+    account = ACCOUNT.model_copy(update={"max_age_days": 7})
+    clock = HandClock()
+
+    def pulse() -> Pulse:
+        return Pulse(ledger.imap_folders, "support", account, "INBOX", clock)
+
+    def days_back(one: Pulse) -> float:
+        assert one.since
+        return (clock.now() - one.since.timestamp()) / 86_400
+
+    first = pulse()
+    assert days_back(first) == 7
+    first.down("not up yet")
+    clock.at += 10 * 86_400
+    assert days_back(pulse()) == 17, "the first cut-off holds, over restarts too"
+    again = pulse()
+    again.searched(7)
+    clock.at += 86_400
+    assert days_back(pulse()) == 18, "found is not taken"
+    again.caught_up()
+    assert days_back(again) == 7
+    clock.at += 30 * 86_400
+    assert days_back(pulse()) == 37
+    account = account.model_copy(update={"max_age_days": 60})
+    assert days_back(pulse()) == 60
+    account = account.model_copy(update={"max_age_days": 0})
+    assert pulse().since is None
+
+
 def test_an_alert_that_fails_ends_nothing(ledger: Ledger) -> None:
     """Whatever keeps an alert from going out, the watchdog lives, and tells it at a later look."""
     alerts: list[tuple[str, str, str]] = []
