@@ -13,9 +13,10 @@ from config.imap import ImapAccount
 from config.settings import Settings
 from daemon.listeners.imap import ACCEPT_AT_ONCE, tokens_of
 from daemon.listeners.imap_accepting import Acceptor
+from daemon.listeners.imap_asking import Asker
 from daemon.listeners.imap_clock import Clock
 from daemon.listeners.imap_notes import bounded
-from daemon.listeners.imap_session import ImapSession, RefusedError
+from daemon.listeners.imap_session import SIZES_AT_ONCE, ImapSession
 from daemon.listeners.imap_sorting import sort_out
 from daemon.process import open_intake
 
@@ -55,7 +56,9 @@ def run(out: Console, settings: Settings, name: str, account: ImapAccount, folde
         task = bar.add_task(folder, total=len(uids))
         for start in range(0, len(uids), AT_ONCE):
             some = uids[start : start + AT_ONCE]
-            found = sort_out(session, account, session.sizes(some))
+            sizes = Asker().ask(session.sizes, some, SIZES_AT_ONCE)
+            found = sort_out(session, account, sizes)
+            told.failed += len(some) - len(sizes) + len(found.refused)
             told.passed_over += len(found.too_large) + len(found.unwanted)
             bar.advance(task, len(some) - len(found.wanted))
             for bulk in bounded(found.wanted):
@@ -66,11 +69,9 @@ def run(out: Console, settings: Settings, name: str, account: ImapAccount, folde
 
 def _take(session: ImapSession, acceptor: Acceptor, bulk: list[int], told: Told) -> None:
     """Accept some messages. No row is written for them: a listener on the folder goes its own way, at no double's cost."""
-    try:
-        outcomes = acceptor.finish(acceptor.start(session.fetch(bulk)))
-    except RefusedError:
-        told.failed += len(bulk)
-        return
+    messages = Asker().ask(session.fetch, bulk, len(bulk))
+    told.failed += len(bulk) - len(messages)
+    outcomes = acceptor.finish(acceptor.start(messages))
     told.taken += len(outcomes.taken) - outcomes.repeats
     told.repeats += outcomes.repeats
     told.failed += len(outcomes.refused) + len(outcomes.faults)

@@ -88,7 +88,11 @@ def _list(out: Console, session: ImapSession, found: Sorted) -> None:
         _say(out, f"  take {uid}, {found.wanted[uid]} bytes: {header_text(subject) or '(no subject)'}", "green")
     if len(found.wanted) > len(heads):
         _say(out, f"  take {len(found.wanted) - len(heads)} more")
-    for what, reasons in (("refuse", found.too_large), ("pass over", found.unwanted)):
+    for what, reasons in (
+        ("refuse", found.too_large),
+        ("pass over", found.unwanted),
+        ("cannot look at", found.refused),
+    ):
         for uid, reason in list(reasons.items())[-SHOWN:]:
             _say(out, f"  {what} {uid}: {reason}", "yellow")
         if len(reasons) > SHOWN:

@@ -30,7 +30,9 @@ class Outcomes:
     faults: dict[int, Exception] = field(default_factory=dict)
     """Errors that nobody expected."""
     outage: Unavailable | None = None
-    """The ledger cannot store now; the messages that this met are in none of the others."""
+    """The ledger cannot store now."""
+    waiting: list[int] = field(default_factory=list)
+    """The messages that met the outage."""
 
 
 class Acceptor:
@@ -57,6 +59,7 @@ class Acceptor:
                 outcomes.repeats += told[1]
             elif isinstance(told, Unavailable):
                 outcomes.outage = told
+                outcomes.waiting.append(uid)
             elif isinstance(told, Permanent):
                 outcomes.refused[uid] = told.reason
             else:

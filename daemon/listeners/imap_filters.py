@@ -25,7 +25,10 @@ Tree = list["Tree | str"]
 
 
 def passed_over_because(wanted: ImapFilter, size: int, head: bytes = b"", structure: bytes = b"") -> str:
-    """Why a message is not taken, in words; empty when it is. `head` and `structure` may be left out when unused."""
+    """Why a message is not taken, in words; empty when it is. `head` and `structure` may be left out when unused.
+
+    A server that tells no structure keeps no mail from being taken: passed over is for good.
+    """
     if wanted.max_size and size > wanted.max_size:
         return f"{size} bytes are more than filter.max_size = {wanted.max_size}"
     if not wanted.reads_header:
@@ -35,22 +38,23 @@ def passed_over_because(wanted: ImapFilter, size: int, head: bytes = b"", struct
         patterns: tuple[str, ...] = getattr(wanted, option)
         if patterns and not _fits(patterns, values[found]):
             return f"its {option} fits none of filter.{option}"
-    if wanted.has_attachment is not None and has_attachment(structure) is not wanted.has_attachment:
+    found_one = has_attachment(structure) if wanted.has_attachment is not None else None
+    if found_one is not None and found_one is not wanted.has_attachment:
         return "it has no attachment" if wanted.has_attachment else "it has an attachment"
     return ""
 
 
-def has_attachment(structure: bytes) -> bool:
+def has_attachment(structure: bytes) -> bool | None:
     """Whether a BODYSTRUCTURE (RFC 9051 section 7.5.2) holds a part that a person would call an attachment.
 
     That is a part with a file name or marked `attachment`, a message inside, or one that is neither text nor a picture
-    of the text. A signed mail's signature is none.
+    of the text. A signed mail's signature is none. None: the server does not tell.
     """
     start = structure.upper().find(b"BODYSTRUCTURE")
     if start < 0:
-        return False
+        return None
     tree = _parsed(structure[start + len(b"BODYSTRUCTURE") :])
-    return bool(tree) and isinstance(tree[0], list) and _holds(tree[0], 0)
+    return _holds(tree[0], 0) if tree and isinstance(tree[0], list) and tree[0] else None
 
 
 def _holds(part: Tree, depth: int) -> bool:

@@ -7,22 +7,23 @@ for `poll` seconds. What was done with which message stands in the ledger; nothi
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from imaplib import IMAP4
 
 import structlog
 
 from config.imap import IDLE_LONGEST, ImapAccount
 from daemon.listeners.imap_accepting import Acceptor, UnderWay
+from daemon.listeners.imap_asking import Asker, Fetcher, reason_of
 from daemon.listeners.imap_canary import Canary
 from daemon.listeners.imap_clock import Clock
 from daemon.listeners.imap_ends import follows, put_away
 from daemon.listeners.imap_notes import Notes
-from daemon.listeners.imap_session import ImapSession, LoginRefusedError, RefusedError, Tokens
+from daemon.listeners.imap_session import SIZES_AT_ONCE, ImapSession, LoginRefusedError, RefusedError, Tokens
 from daemon.listeners.imap_settling import ensure_folders, settle
 from daemon.listeners.imap_sorting import sort_out
 from daemon.listeners.imap_watchdog import Alert, Pulse
@@ -105,16 +106,21 @@ class FolderWatch:
         self._end(session)
         validity = session.select(self._folder)
         notes = self._notes_for(validity)
-        waiting = session.search(session.youngest())
+        waiting = session.search(self._pulse.since)
         self._pulse.searched(validity)
         notes.keep(waiting, self._account.move_to if self._account.after == "move" else "")
+        self._settle(session, notes)  # of an earlier round that did not come to its end
         self._forget(notes, waiting)
         self._give_up(notes)
         due = [uid for uid in waiting if notes.is_due(uid)][:ROUND]
-        sizes = session.sizes(due)
-        notes.vanished([uid for uid in due if uid not in sizes])
+        asker = Asker()
+        sizes = asker.ask(session.sizes, due, SIZES_AT_ONCE)
+        silent = {uid: "the server tells no size" for uid in due if uid not in sizes}
+        notes.unanswered(silent | asker.refused())
         self._take(session, notes, self._wanted(session, notes, sizes))
         self._settle(session, notes)
+        if not due and notes.all_through():
+            self._pulse.caught_up()
         return bool(due)
 
     def _notes_for(self, validity: int) -> Notes:
@@ -128,18 +134,24 @@ class FolderWatch:
         return self._notes
 
     def _give_up(self, notes: Notes) -> None:
-        """Put messages that had their last try into quarantine, by themselves, and tell a person."""
-        hopeless = notes.given_up()
-        notes.pass_over(hopeless, Mark.QUARANTINED)
-        for uid, reason in hopeless.items():
-            where = f"{self._parts.name}/{self._folder}"
+        """Put messages that had their last try into quarantine, by themselves, and tell a person.
+
+        Tell first: a process that ends in between tells it again under the same key, which is no second alert.
+        """
+        where = f"{self._parts.name}/{self._folder}"
+        for uid, reason in notes.given_up().items():
+            try:
+                self._parts.alert(
+                    f"imap-quarantine:{where}:{notes.place.validity}:{uid}",
+                    f"a message in mailbox {where} cannot be taken",
+                    f"Message {uid} in {self._folder!r}: {reason}. It goes to {self._account.failed_folder!r} "
+                    "(empty: stays where it is) and is not tried again; the other mail goes on.",
+                )
+            except Exception as error:  # told and written at the next round; the other mail does not wait for it
+                self._log.exception("imap.alert_not_told", uid=uid, reason=reason_of(error))
+                continue
+            notes.pass_over({uid: reason}, Mark.QUARANTINED)
             self._log.error("imap.quarantined", uid=uid, reason=reason, to=self._account.failed_folder)
-            self._parts.alert(
-                f"imap-quarantine:{where}:{notes.place.validity}:{uid}",
-                f"a message in mailbox {where} cannot be taken",
-                f"Message {uid} in {self._folder!r}: {reason}. It was put into {self._account.failed_folder!r} "
-                "(empty: left where it is) and is not tried again; the other mail goes on.",
-            )
 
     def _wanted(self, session: ImapSession, notes: Notes, sizes: dict[int, int]) -> dict[int, int]:
         """The messages to fetch. The others are written down with their reason, so that they are not asked for again."""
@@ -148,6 +160,7 @@ class FolderWatch:
         for uid, reason in found.unwanted.items():
             self._log.info("imap.passed_over", uid=uid, reason=reason)
         notes.pass_over(found.unwanted, Mark.FILTERED)
+        notes.unanswered(found.refused)
         return found.wanted
 
     def _refuse(self, notes: Notes, why: dict[int, str], mark: Mark) -> None:
@@ -158,33 +171,17 @@ class FolderWatch:
     def _take(self, session: ImapSession, notes: Notes, sizes: dict[int, int]) -> None:
         """Fetch and accept messages, a bulk on its way to the disk while the next one comes in."""
         under_way: UnderWay = {}
+        fetcher = Fetcher(session, notes)
         try:
             for bulk in notes.bulks(sizes):
                 if self._parts.stop.is_set():
                     break
-                messages = self._fetch(session, notes, bulk)
+                messages = fetcher.fetch(bulk)
                 before, under_way = under_way, {}
                 self._finish(notes, before)
                 under_way = self._acceptor.start(self._without_canaries(notes, messages))
         finally:
             self._finish(notes, under_way)
-
-    def _fetch(self, session: ImapSession, notes: Notes, bulk: list[int]) -> dict[int, bytes]:
-        """The messages' bytes. A fault that one alone has is noted; what breaks the connection is raised too."""
-        notes.begin(bulk)
-        try:
-            messages = session.fetch(bulk)
-        except Exception as error:
-            if len(bulk) == 1:  # within a bulk it may have been another one's fault
-                notes.failed(bulk[0], f"cannot be fetched: {reason_of(error)}")
-            if not isinstance(error, RefusedError):
-                raise
-            self._log.warning("imap.unreadable", messages=len(bulk), reason=str(error))
-            return {}
-        if len(bulk) == 1 and not messages.get(bulk[0]):
-            notes.failed(bulk[0], "the server gives no content")
-            return {}
-        return messages
 
     def _without_canaries(self, notes: Notes, messages: dict[int, bytes]) -> dict[int, bytes]:
         """Take our own mails to ourselves out, and note how long they were on their way until this is on disk."""
@@ -207,6 +204,8 @@ class FolderWatch:
             self._log.error("imap.fault", uid=uid, exc_info=error)
             notes.failed(uid, f"cannot be accepted: {reason_of(error)}")
         if outcomes.outage:
+            with contextlib.suppress(Unavailable):  # what cannot be written now is the outage itself
+                notes.spare(outcomes.waiting)
             raise outcomes.outage
 
     def _settle(self, session: ImapSession, notes: Notes) -> None:
@@ -217,6 +216,8 @@ class FolderWatch:
                 settle(session, notes, self._account, self._folder, waiting)
             except RefusedError as error:
                 self._stuck("after", error)
+            else:
+                self._stuck_until.pop("after", None)
 
     def _end(self, session: ImapSession) -> None:
         if follows(self._account) and not self._is_stuck("end"):
@@ -224,6 +225,8 @@ class FolderWatch:
                 put_away(session, self._rows, self._parts.name, self._account, self._folder)
             except RefusedError as error:
                 self._stuck("end", error)
+            else:
+                self._stuck_until.pop("end", None)
 
     def _has_ends(self) -> bool:
         """Whether a job has come to its end, so that its message can be moved now."""
@@ -250,6 +253,7 @@ class FolderWatch:
             where = f"{self._account.host}:{self._account.port} {self._folder}"
             self._parts.ready(f"imap {self._parts.name}: {where}, {how}")
             self._said_ready = True
+        self._pulse.up()
         if self._down_at:
             self._log.info("imap.up", seconds=round(self._clock.monotonic() - self._down_at, 1))
         self._failures, self._down_at = 0, 0.0
@@ -265,12 +269,3 @@ class FolderWatch:
         self._failures += 1
         wait: float = min(LONGEST_WAIT, base * 2 ** min(self._failures - 1, 10))
         return wait * random.uniform(0.5, 1)  # noqa: S311  # jitter keeps no secret
-
-
-def reason_of(error: Exception) -> str:
-    """An error as an admin reads it, at most 300 characters."""
-    if isinstance(error, LoginRefusedError | RefusedError | Unavailable):
-        return str(error)[:300]
-    if isinstance(error, IMAP4.abort):
-        return f"the connection was lost: {error}"[:300]
-    return f"{type(error).__name__}: {error}"[:300]

@@ -48,7 +48,9 @@ class Notes:
     def is_due(self, uid: int) -> bool:
         """Whether a message may be tried now."""
         known = self._known.get(uid)
-        return known is None or (known.mark not in FINAL and known.due_at <= self._clock.now_ms())
+        if known is None:
+            return True
+        return known.mark not in FINAL and known.tries < MOST_TRIES and known.due_at <= self._clock.now_ms()
 
     def given_up(self) -> dict[int, str]:
         """Messages that had their last try, with the reason."""
@@ -57,6 +59,10 @@ class Notes:
             for uid, known in self._known.items()
             if known.mark is Mark.SUSPECT and known.tries >= MOST_TRIES
         }
+
+    def all_through(self) -> bool:
+        """Whether no message that is known has anything left to be done with it."""
+        return all(known.mark in FINAL and known.settled for known in self._known.values())
 
     def unsettled(self) -> dict[Mark, list[int]]:
         """Messages that are through, but with which the mailbox has still to be told."""
@@ -68,9 +74,9 @@ class Notes:
 
     def bulks(self, sizes: Mapping[int, int]) -> Iterator[list[int]]:
         """Bulks of bounded count and bytes; then those that were tried before, each alone."""
-        alone = [[uid] for uid in sizes if uid in self._known]
+        alone = sorted((uid for uid in sizes if uid in self._known), key=lambda uid: self._known[uid].due_at)
         yield from bounded({uid: size for uid, size in sizes.items() if uid not in self._known})
-        yield from alone
+        yield from ([uid] for uid in alone)
 
     def begin(self, uids: Sequence[int]) -> None:
         """These are about to be fetched: guilty until accepted, so that whatever ends this is tried alone next."""
@@ -85,12 +91,20 @@ class Notes:
         known = self._known[uid] = Known(Mark.SUSPECT, tries, due, reason=reason[:300])
         self._rows.failed(self.place, uid, known)
 
-    def vanished(self, uids: Sequence[int]) -> None:
-        """The search found these, but the server tells no size: gone meanwhile, or broken and not to be asked in a loop."""
-        if uids:
-            self.begin(uids)
-            for uid in uids:
-                self.failed(uid, "the server tells no size")
+    def spare(self, uids: Sequence[int]) -> None:
+        """A try failed by nobody's fault, as it seems: tried again alone, after the others, and a restart counts none."""
+        now = self._clock.now_ms()
+        self._rows.spared(self.place, uids, now)
+        for uid in uids:
+            known = self._known[uid]
+            known.mark, known.due_at = Mark.SUSPECT, now
+
+    def unanswered(self, why: Mapping[int, str]) -> None:
+        """The search found these, but the server tells nothing of them: gone meanwhile, or broken."""
+        if why:
+            self.begin(list(why))
+            for uid, reason in why.items():
+                self.failed(uid, reason)
 
     def accepted(self, taken: Sequence[Taken], *, follows: bool) -> None:
         """These are jobs now."""

@@ -22,6 +22,8 @@ from config.imap import ImapAccount
 from daemon.listeners.imap_clock import Clock
 
 SIZES_AT_ONCE = 200
+HEAD_BYTES = 65_536
+"""Of a header that is looked at before its message is fetched; what filters compare stands far before."""
 SLICE = 1.0
 """Seconds after which IDLE looks whether it has been told to stop."""
 LOOK_UP_EVERY = 5.0
@@ -40,7 +42,7 @@ class LoginRefusedError(Exception):
 
 
 class RefusedError(Exception):
-    """The server answered a command with NO."""
+    """The server answered a command with NO, or a FETCH with BAD, as some do for a message that they cannot read."""
 
 
 class ImapSession:
@@ -119,13 +121,14 @@ class ImapSession:
         return {uid: found[uid] for uid in uids if uid in found}
 
     def heads(self, uids: Sequence[int]) -> dict[int, bytes]:
-        """The header of each message, without marking it as seen."""
-        return self._texts(uids, "BODY.PEEK[HEADER]", b"BODY[HEADER]")
+        """The start of each message's header, at most HEAD_BYTES, without marking it as seen."""
+        return self._texts(uids, f"BODY.PEEK[HEADER]<0.{HEAD_BYTES}>", b"BODY[HEADER]<0>")
 
-    def structure(self, uid: int) -> bytes:
-        """The BODYSTRUCTURE of a message as the server wrote it, literals in place; empty when it has gone."""
-        parts = [b" ".join(item) if isinstance(item, tuple) else item for item in self._fetch([uid], "(BODYSTRUCTURE)")]
-        return b" ".join(parts)
+    def structures(self, uids: Sequence[int]) -> dict[int, bytes]:
+        """The BODYSTRUCTURE of one message as the server wrote it, literals in place; left out when the server tells none."""
+        (uid,) = uids
+        parts = [b" ".join(item) if isinstance(item, tuple) else item for item in self._fetch(uids, "(BODYSTRUCTURE)")]
+        return {uid: b" ".join(parts)} if parts else {}
 
     def fetch(self, uids: Sequence[int]) -> dict[int, bytes]:
         """The raw bytes of each message, without marking it as seen; messages that have gone are left out."""
@@ -224,8 +227,14 @@ class ImapSession:
     def _fetch(self, uids: Sequence[int], parts: str) -> list[Item]:
         if not uids:
             return []
-        status, answer = self._client.uid("FETCH", uid_set(uids), parts)
+        try:
+            status, answer = self._client.uid("FETCH", uid_set(uids), parts)
+        except self._client.error as error:
+            if isinstance(error, self._client.abort):
+                raise
+            status, answer = "BAD", list(error.args)
         if status != "OK":
+            self._client.untagged_responses.pop("FETCH", None)  # or imaplib adds them to the next answer
             raise RefusedError(f"FETCH refused: {words(answer)}")
         return [item for item in answer if item is not None]
 

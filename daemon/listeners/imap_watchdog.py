@@ -10,6 +10,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 import structlog
 
@@ -25,6 +26,7 @@ Alert = Callable[[str, str, str], object]
 
 log = structlog.get_logger("postroom.imap")
 WRITE_EVERY_MS = 10_000
+DAY_MS = 86_400_000
 LOOK_EVERY = 5.0
 
 
@@ -36,33 +38,72 @@ class Pulse:
         self._rows = rows
         self._clock = clock
         self.heard = False
-        """Whether this process has searched the folder, or failed to."""
+        """Whether this process has ended a whole round, or failed to."""
         self._written = 0
         before = rows.get(name, folder)
-        self.searched_at = clock.now_ms()
+        self._began = self.searched_at = clock.now_ms()
         """When the last whole search ended, or this process began."""
         self.down_since = before.down_since
         self.reason = before.reason
         self.validity = before.validity
+        self._since = before.since or (before.searched_at or self._began) - account.max_age_days * DAY_MS
+        self._down_written = bool(before.down_since)
         self.alerted = bool(before.alerted)
 
+    @property
+    def alive_at(self) -> int:
+        """When the folder was last well, for all that this process knows: an outage counts from its first error."""
+        return min(self.searched_at, max(self.down_since, self._began)) if self.down_since else self.searched_at
+
+    @property
+    def since(self) -> datetime | None:
+        """The day from which on mail is looked at, by its arrival; None: all of it.
+
+        It is `max_age_days` ago, or before what arrived while the folder could not be read, however long that was.
+        """
+        if not self.account.max_age_days:
+            return None
+        return datetime.fromtimestamp(min(self._since, self._youngest()) / 1000, UTC)
+
+    def caught_up(self) -> None:
+        """Nothing in the folder waits any more, so that the cut-off may follow the calendar. Raises Unavailable."""
+        now = self._youngest()
+        if self.account.max_age_days and now // DAY_MS > self._since // DAY_MS:
+            self._rows.update(self.name, self.folder, since=now)
+            self._since = now
+
+    def _youngest(self) -> int:
+        return self._clock.now_ms() - self.account.max_age_days * DAY_MS
+
     def searched(self, validity: int) -> None:
-        """The whole folder was searched. Raises Unavailable: without the ledger nothing is taken anyway."""
+        """The whole folder was searched; an outage lasts until what was found is taken as well.
+
+        Raises Unavailable: without the ledger nothing is taken anyway.
+        """
         now = self._clock.now_ms()
-        if self.down_since or validity != self.validity or now - self._written >= WRITE_EVERY_MS:
-            self._rows.update(self.name, self.folder, searched_at=now, down_since=0, reason="", validity=validity)
+        if validity != self.validity or now - self._written >= WRITE_EVERY_MS:
+            self._rows.update(self.name, self.folder, searched_at=now, validity=validity, **self._cut_off())
             self._written = now
-        self.searched_at, self.down_since, self.reason = now, 0, ""
-        self.validity, self.heard = validity, True
+        self.searched_at, self.validity = now, validity
+
+    def up(self) -> None:
+        """A whole round came to its end: searched, fetched, accepted. Raises Unavailable."""
+        if self.down_since:
+            self._rows.update(self.name, self.folder, down_since=0, reason="")
+        self.down_since, self.reason, self.heard, self._down_written = 0, "", True, False
 
     def down(self, reason: str) -> None:
-        """The folder cannot be searched now."""
+        """The folder cannot be searched now, or what is in it cannot be taken."""
         self.reason, self.heard = reason, True
-        if self.down_since:
+        self.down_since = self.down_since or self._clock.now_ms()
+        if self._down_written:
             return
-        self.down_since = self._clock.now_ms()
         with contextlib.suppress(Unavailable):
-            self._rows.update(self.name, self.folder, down_since=self.down_since, reason=reason)
+            self._rows.update(self.name, self.folder, down_since=self.down_since, reason=reason, **self._cut_off())
+            self._down_written = True
+
+    def _cut_off(self) -> dict[str, int]:
+        return {"since": self._since} if self.account.max_age_days else {}
 
     def timed(self, milliseconds: int) -> None:
         """How long the last mail to ourselves was on its way. Raises Unavailable."""
@@ -97,7 +138,7 @@ class Watchdog:
         now = self._clock.now_ms()
         fresh = True
         for pulse in self._pulses:
-            silence = (now - pulse.searched_at) / 1000
+            silence = (now - pulse.alive_at) / 1000
             stale = silence > pulse.account.stale_after
             since = pulse.down_since or pulse.searched_at
             late = (now - since) / 1000 > pulse.account.alert_after
@@ -133,6 +174,8 @@ class Watchdog:
 
     def _say(self, key: str, subject: str, text: str, pulse: Pulse, *, alerted: bool) -> None:
         """Tell first, then remember it: what could not be told is told at the next look."""
-        with contextlib.suppress(Unavailable):
+        try:
             self._alert(key, subject, text)
             pulse.note_alert(alerted=alerted)
+        except Exception as error:  # a full disk, say; whoever looks after the others must not end for it
+            log.exception("imap.alert_not_told", key=key, reason=str(error))

@@ -169,6 +169,11 @@ class ImapMessages:
                 reason=known.reason,
             )
 
+    def spared(self, place: Place, uids: Sequence[int], due_at: int) -> None:
+        """These were about to be fetched, and what came in between was not their fault: no try is counted."""
+        with self._database.write() as connection:
+            self._update(connection, place, uids, state=Mark.SUSPECT.value, due_at=due_at)
+
     def settled(self, place: Place, spots: Mapping[int, Spot]) -> None:
         """What follows acceptance was done with these, and where they are now."""
         changes = [

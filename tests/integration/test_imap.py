@@ -240,7 +240,13 @@ def test_cannot_put_away(server: Dovecot, watch: Watch, monkeypatch: pytest.Monk
         assert len(door.intake.seen) == 2
         allowed.set()
         until(lambda: server.count("Postroom") == 2)
-    assert len([entry for entry in logs if entry["event"] == "imap.stuck"]) == 1
+        assert len([entry for entry in logs if entry["event"] == "imap.stuck"]) == 1
+        allowed.clear()
+        server.deliver(mail(3))
+        until(lambda: len([entry for entry in logs if entry["event"] == "imap.stuck"]) == 2)
+        allowed.set()
+        until(lambda: server.count("Postroom") == 3)
+    assert len([entry for entry in logs if entry["event"] == "imap.stuck"]) == 2, "one line each time it gets stuck"
 
 
 def test_max_age(server: Dovecot, watch: Watch) -> None:
@@ -250,6 +256,23 @@ def test_max_age(server: Dovecot, watch: Watch) -> None:
     server.deliver(mail(2))
     with watch(max_age_days=7):
         until(lambda: server.count("Postroom") == 1)
+        assert server.count("INBOX") == 1
+
+
+def test_max_age_after_an_outage(server: Dovecot, watch: Watch, tmp_path: Path) -> None:
+    """What arrived during an outage longer than the limit is taken; then the limit counts from today again."""
+    with watch(max_age_days=7) as door:
+        rows = door.intake.ledger.imap_folders
+        now = time.time() * 1000
+        rows.update("support", "INBOX", since=int(now - 40 * 86_400_000))
+    with server.mailbox() as box:
+        for number, days in ((1, 60), (2, 30)):
+            day = time.strftime("%d-%b-%Y", time.gmtime(time.time() - days * 86_400))
+            box.client.append("INBOX", "", f'"{day} 12:00:00 +0000"', mail(number))  # type: ignore[arg-type]
+    with watch(max_age_days=7) as door:
+        rows = door.intake.ledger.imap_folders
+        until(lambda: server.count("Postroom") == 1)
+        until(lambda: rows.get("support", "INBOX").since > now - 8 * 86_400_000)
         assert server.count("INBOX") == 1
 
 

@@ -16,7 +16,7 @@ from daemon.listeners import imap_accepting, imap_folder, imap_notes, imap_settl
 from daemon.listeners.imap import run
 from daemon.listeners.imap_clock import Clock
 from daemon.listeners.imap_notes import Notes
-from daemon.listeners.imap_session import ImapSession
+from daemon.listeners.imap_session import ImapSession, RefusedError
 from tasks.ledger import Ledger
 from tasks.ledger.imap_messages import Place, Spot, Taken
 from tests.integration.doors import LEDGER_DOWN, Door, until
@@ -136,29 +136,127 @@ def test_poison_is_quarantined(server: Dovecot, watch: Watch, monkeypatch: pytes
     tries = break_fetch(monkeypatch, 2)
     alerts: list[tuple[str, str, str]] = []
 
-    def told(*arguments: Any, **named: Any) -> None:
-        run(*arguments, **named, alert=lambda *alert: alerts.append(alert))
+    def told(*arguments: Any, ready: Callable[[str], None]) -> None:
+        ready("imap: for this test")
+        run(*arguments, alert=lambda *alert: alerts.append(alert))
 
     server.deliver(*(mail(number) for number in (1, 2, 3)))
+    more = 3
     with watch(**QUICK, listener=told) as door:
-        until(lambda: subjects(server, "Postroom-Failed") == ["mail 2"], 30)
-        assert subjects(server, "Postroom") == ["mail 1", "mail 3"]
-        assert marks(door) == {"accepted": 2, "quarantined": 1}
-    assert len(tries) == 1 + imap_notes.MOST_TRIES
+        while not subjects(server, "Postroom-Failed"):
+            more += 1
+            assert more < 30
+            server.deliver(mail(more))
+            until(lambda number=more: server.count("Postroom") == number - 1)
+            time.sleep(0.3)
+        until(lambda: marks(door) == {"accepted": more - 1, "quarantined": 1})
+    assert len(tries) > imap_notes.MOST_TRIES
     assert len(alerts) == 1
     assert "cannot be fetched: the connection was lost" in alerts[0][2]
+    assert f"({imap_notes.MOST_TRIES} tries)" in alerts[0][2]
+
+
+def test_a_sick_server_is_no_mails_fault(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that gives none of its mail, or says that it throttles, costs no mail a try, over restarts too."""
+    monkeypatch.setattr(imap_notes, "FIRST_WAIT_MS", 1)
+    monkeypatch.setattr(imap_notes, "MOST_TRIES", 2)
+    original = ImapSession.fetch
+    words = ["FETCH refused: sorry"]
+    asked: list[list[int]] = []
+
+    def fetch(session: ImapSession, wanted: list[int]) -> dict[int, bytes]:
+        asked.append(wanted)
+        if words and not (words[0].startswith("FETCH refused: [THROTTLED]") and wanted == [1]):
+            raise RefusedError(words[0])
+        return original(session, wanted)
+
+    monkeypatch.setattr(ImapSession, "fetch", fetch)
+    server.deliver(*(mail(number) for number in (1, 2, 3)))
+    for _ in range(3):
+        asked.clear()
+        with watch(**QUICK, listener=quiet):
+            until(lambda: len(asked) >= 8)
+    words[:] = ["FETCH refused: [THROTTLED] later"]
+    asked.clear()
+    with watch(after="seen", **QUICK, listener=quiet) as door:
+        until(lambda: len(asked) >= 8)
+        assert door.jobs() == 1, "the one that is given is taken"
+        words.clear()
+        until(lambda: marks(door) == {"accepted": 3})
+
+
+def test_a_mail_refused_before_its_fetch(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mail whose size or header the server refuses, and every set with it, goes to quarantine; others are taken."""
+    monkeypatch.setattr(imap_notes, "FIRST_WAIT_MS", 1)
+    monkeypatch.setattr(imap_notes, "MOST_TRIES", 1)
+    original = ImapSession._fetch
+    poison = {"RFC822.SIZE": 2, "BODY.PEEK[HEADER]": 3, "BODYSTRUCTURE": 4}
+
+    def fetch(session: ImapSession, wanted: list[int], parts: str) -> Any:
+        if any(what in parts and uid in wanted for what, uid in poison.items()):
+            raise RefusedError("FETCH refused: cannot convert")
+        return original(session, wanted, parts)
+
+    monkeypatch.setattr(ImapSession, "_fetch", fetch)
+    server.deliver(*(mail(number) for number in range(1, 6)))
+    with watch(filter={"has_attachment": False}, **QUICK) as door:
+        until(lambda: subjects(server, "Postroom-Failed") == ["mail 2", "mail 3", "mail 4"])
+        until(lambda: subjects(server, "Postroom") == ["mail 1", "mail 5"])
+        assert marks(door) == {"accepted": 2, "quarantined": 3}
+
+
+def test_headers_come_in_bounded_bulks(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter asks for 50 headers at once, and for the first 64 KiB of each."""
+    original = ImapSession.heads
+    seen: list[dict[int, bytes]] = []
+
+    def heads(session: ImapSession, wanted: list[int]) -> dict[int, bytes]:
+        seen.append(original(session, wanted))
+        return seen[-1]
+
+    monkeypatch.setattr(ImapSession, "heads", heads)
+    long = "".join(f"X-Long-{number}: {'x' * 900}\r\n" for number in range(100)).encode()
+    server.deliver(long + mail(1), *(mail(number) for number in range(2, 53)))
+    with watch(filter={"sender": ["*@x.test"]}, **QUICK):
+        until(lambda: server.count("Postroom") == 51, 20)
+    assert [len(bulk) for bulk in seen] == [50, 2]
+    assert len(seen[0][1]) == 65_536
+    assert b"Message-ID: <2@x.test>" in seen[0][2]
+
+
+def test_a_quarantine_is_told_before_it_is_written(
+    server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alert that fails at first is not lost: the mail stays where it is until a person was told, the others go on."""
+    monkeypatch.setattr(imap_notes, "FIRST_WAIT_MS", 1)
+    monkeypatch.setattr(imap_notes, "MOST_TRIES", 1)
+    monkeypatch.setattr(imap_accepting, "sender_of", broken_for_two)
+    told: list[str] = []
+
+    def alert(key: str, *_: str) -> None:
+        told.append(key)
+        if len(told) == 1:
+            raise OSError(28, "No space left on device")
+
+    server.deliver(mail(2))
+    with watch(**QUICK, listener=lambda *given, **named: run(*given, **named, alert=alert)) as door:
+        until(lambda: len(told) == 1)
+        server.deliver(mail(3))
+        until(lambda: marks(door) == {"accepted": 1, "quarantined": 1})
+    assert len(told) == 2
+    assert len(set(told)) == 1
+
+
+def broken_for_two(raw: bytes) -> str:
+    if b"<2@x.test>" in raw:
+        raise IndexError("bug")
+    return "a@x.test"
 
 
 def test_fault_with_one_mail(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug of ours with one mail puts that mail into quarantine after some tries; the others are taken at once."""
     monkeypatch.setattr(imap_notes, "FIRST_WAIT_MS", 1)
-
-    def sender_of(raw: bytes) -> str:
-        if b"<2@x.test>" in raw:
-            raise IndexError("bug")
-        return "a@x.test"
-
-    monkeypatch.setattr(imap_accepting, "sender_of", sender_of)
+    monkeypatch.setattr(imap_accepting, "sender_of", broken_for_two)
     server.deliver(*(mail(number) for number in (1, 2, 3)))
     with watch(**QUICK) as door:
         until(lambda: server.count("Postroom") == 2)

@@ -39,13 +39,15 @@ class Watch:
         self.pulse = Pulse(ledger.imap_folders, "support", ACCOUNT, "INBOX", clock)
         self.dog = Watchdog([self.pulse], lambda *alert: alerts.append(alert), clock)
 
-    def after(self, seconds: float, *, down: str = "", searched: bool = False) -> bool:
+    def after(self, seconds: float, *, down: str = "", searched: bool = False, found: bool = False) -> bool:
         """Let time pass and something happen; what the watchdog says."""
         self.clock.at += seconds
+        if searched or found:
+            self.pulse.searched(7)
         if down:
             self.pulse.down(down)
         if searched:
-            self.pulse.searched(7)
+            self.pulse.up()
         return self.dog.look()
 
 
@@ -69,6 +71,73 @@ def test_one_alert_an_outage_and_one_at_its_end(ledger: Ledger) -> None:
     assert watch.after(60, down="again")
     assert watch.after(30, searched=True)
     assert len(alerts) == 2, "a short outage is nobody's business"
+
+
+def test_mail_that_is_found_but_not_taken_is_an_outage(ledger: Ledger, settings: Settings) -> None:
+    """While every search succeeds and every take fails, one alert goes out, /readyz fails and systemd is not fed."""
+    alerts: list[tuple[str, str, str]] = []
+    clock = HandClock()
+    watch = Watch(ledger, clock, alerts)
+    assert watch.after(1, searched=True)
+    for _ in range(14):
+        assert watch.after(60, found=True)
+        assert watch.after(1, down="No space left on device")
+    assert [one[1] for one in alerts] == ["mailbox support/INBOX is not read"]
+    assert not watch.after(120, found=True)
+    rows = ledger.imap_folders.all()
+    found = stale_folders({"support": ACCOUNT}, rows, since=1_800_000_000_000, now=clock.now_ms())
+    assert found["imap:support/INBOX"].endswith("No space left on device")
+    assert len(alerts) == 1, "the mailbox is not read again before a whole round"
+    assert watch.after(1, searched=True)
+    assert [one[1] for one in alerts[1:]] == ["mailbox support/INBOX is read again"]
+    assert stale_folders({"support": ACCOUNT}, ledger.imap_folders.all(), since=0, now=clock.now_ms()) == {}
+
+
+def test_the_cut_off_waits_for_what_was_not_searched(ledger: Ledger) -> None:
+    """`max_age_days` counts back from the last time that nothing was left, however long nothing could be read since."""
+    account = ACCOUNT.model_copy(update={"max_age_days": 7})
+    clock = HandClock()
+
+    def pulse() -> Pulse:
+        return Pulse(ledger.imap_folders, "support", account, "INBOX", clock)
+
+    def days_back(one: Pulse) -> float:
+        assert one.since
+        return (clock.now() - one.since.timestamp()) / 86_400
+
+    first = pulse()
+    assert days_back(first) == 7
+    first.down("not up yet")
+    clock.at += 10 * 86_400
+    assert days_back(pulse()) == 17, "the first cut-off holds, over restarts too"
+    again = pulse()
+    again.searched(7)
+    clock.at += 86_400
+    assert days_back(pulse()) == 18, "found is not taken"
+    again.caught_up()
+    assert days_back(again) == 7
+    clock.at += 30 * 86_400
+    assert days_back(pulse()) == 37
+    account = account.model_copy(update={"max_age_days": 60})
+    assert days_back(pulse()) == 60
+    account = account.model_copy(update={"max_age_days": 0})
+    assert pulse().since is None
+
+
+def test_an_alert_that_fails_ends_nothing(ledger: Ledger) -> None:
+    """Whatever keeps an alert from going out, the watchdog lives, and tells it at a later look."""
+    alerts: list[tuple[str, str, str]] = []
+    watch = Watch(ledger, HandClock(), alerts)
+
+    def full(*_: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    watch.dog._alert = full
+    assert watch.after(1, searched=True)
+    assert not watch.after(901)
+    watch.dog._alert = lambda *alert: alerts.append(alert)
+    assert not watch.after(5)
+    assert [one[1] for one in alerts] == ["mailbox support/INBOX is not read"]
 
 
 def test_a_watcher_that_hangs_is_stale(ledger: Ledger) -> None:
