@@ -259,7 +259,7 @@ def test_processes_that_start_at_once_make_one_schema(
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # twenty seconds on a machine that has nothing else to do
 def test_two_hosts_run_each_stage_once(settings: Settings, ledger: Ledger, tmp_path: Path) -> None:
-    """Two hosts accept, rescue and work on one ledger and one broker: 500 mails, each stage of each begun once."""
+    """Two hosts accept, rescue and work on one ledger and one broker: 200 mails, each stage of each begun once."""
     started: list[subprocess.Popen[bytes]] = []
     with EmbeddedBroker(tmp_path / "broker") as broker:
         for host in range(2):
@@ -277,12 +277,12 @@ def test_two_hosts_run_each_stage_once(settings: Settings, ledger: Ledger, tmp_p
                 "-m",
                 "tests.integration.host",
                 str(file),
-                str(host * 250),
-                str(host * 250 + 250),
+                str(host * 100),
+                str(host * 100 + 100),
             ]
             started.append(subprocess.Popen(command, cwd=REPO))
         try:
-            until(lambda: ledger.jobs.counts() == {"done": 500}, 360)
+            until(lambda: ledger.jobs.counts() == {"done": 200}, 360)
         finally:
             for process in started:
                 process.terminate()
@@ -293,8 +293,8 @@ def test_two_hosts_run_each_stage_once(settings: Settings, ledger: Ledger, tmp_p
         told = Counter(connection.execute(sa.select(events.c.event)).scalars())
         tries = connection.execute(sa.select(attempts.c.outcome)).scalars().all()
     assert set(claims) == {4}
-    assert told == dict.fromkeys(("extract done", "classify done", "reply done", "deliver done"), 500)
-    assert tries == ["sent"] * 500
+    assert told == dict.fromkeys(("extract done", "classify done", "reply done", "deliver done"), 200)
+    assert tries == ["sent"] * 200
 
 
 def test_the_api_answers_from_it(settings: Settings, ledger: Ledger) -> None:
