@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -73,6 +74,20 @@ def test_silence_is_a_time_out() -> None:
             post(receiver, read_timeout=0.3)
         assert time.monotonic() - started < 2
         assert not isinstance(caught.value, Unavailable)
+
+
+def test_a_connection_that_is_not_taken_costs_connect_timeout() -> None:
+    """A host that drops the first packet, as firewalls do: here a listener whose queue is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as waiting:
+        for _ in range(4):
+            filler = waiting.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        started = time.monotonic()
+        with pytest.raises(Transient):
+            webhook.send(delivery(), settings_for(url, connect_timeout=0.4, read_timeout=30, timeout=30))
+        assert 0.3 < time.monotonic() - started < 10
 
 
 def test_a_receiver_that_does_not_read_is_a_time_out() -> None:

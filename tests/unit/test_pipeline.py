@@ -330,6 +330,16 @@ def test_a_delivery_has_a_schedule_of_its_own(shop: Workshop, intake: Intake, mo
     assert [attempt.outcome for attempt in shop.ledger.deliveries.attempts_of(job.id)] == ["transient", "sent"]
 
 
+def test_a_receiver_s_wish_moves_the_next_attempt(
+    shop: Workshop, intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retry-After is what the delivery waits for when it is longer than the schedule."""
+    monkeypatch.setattr("tasks.sending.deliver", failing(1, Transient("HTTP 429", retry_after=5000)))
+    job = trip(shop, accept(intake))
+    assert job.due_at is not None
+    assert now_ms() + 4_900_000 < job.due_at < now_ms() + 7_300_000
+
+
 def test_a_refused_delivery_fails_the_job(shop: Workshop, intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
     """A 5xx is final; a retry of the job sends it again."""
     monkeypatch.setattr("tasks.sending.deliver", failing(1, Permanent("550 no such user")))
