@@ -24,6 +24,17 @@ def server() -> Iterator[Dovecot]:
         yield server
 
 
+def test_a_fetch_answered_with_bad_is_refused(server: Dovecot) -> None:
+    """BAD is an answer like NO: the connection goes on, and nothing of it turns up in the next answer."""
+    server.empty()
+    server.deliver(mail(1))
+    with ImapSession(ImapAccount(**account(server))) as session:
+        session.select("INBOX")
+        with pytest.raises(RefusedError, match=r"FETCH refused: .*BAD"):
+            session._fetch([1], "(UID NONSENSE)")
+        assert list(session.sizes([1])) == [1]
+
+
 def test_one_refused_mail_costs_no_other(server: Dovecot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is refused, and what is silently left out, is counted as failed; the rest of its bulk is taken."""
     original = ImapSession.fetch
@@ -35,6 +46,7 @@ def test_one_refused_mail_costs_no_other(server: Dovecot, tmp_path: Path, monkey
         return {uid: raw for uid, raw in original(session, wanted).items() if uid != 3}
 
     monkeypatch.setattr(ImapSession, "fetch", fetch)
+    server.empty()
     server.deliver(*(mail(number) for number in range(1, 6)))
     settings = Settings(state_dir=tmp_path)
     section = ImapAccount(**account(server))

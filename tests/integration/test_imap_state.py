@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.listeners import imap_accepting, imap_folder, imap_notes, imap_settling
+from daemon.listeners import imap_accepting, imap_folder, imap_notes, imap_settling, imap_watchdog
 from daemon.listeners.imap import run
 from daemon.listeners.imap_clock import Clock
 from daemon.listeners.imap_notes import Notes
 from daemon.listeners.imap_session import ImapSession, RefusedError
+from tasks.errors import Unavailable
 from tasks.ledger import Ledger
 from tasks.ledger.imap_messages import Place, Spot, Taken
 from tests.integration.doors import LEDGER_DOWN, Door, until
@@ -275,6 +276,28 @@ def test_an_outage_is_no_mails_fault(server: Dovecot, watch: Watch, monkeypatch:
         door.intake.fault = None
         until(lambda: server.count("Postroom") == 1)
         assert marks(door) == {"accepted": 1}
+
+
+def test_a_full_disk_is_told(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While each search finds mail that cannot be stored, one alert goes out; its end is told only once it is taken."""
+    monkeypatch.setattr(imap_watchdog, "LOOK_EVERY", 0.1)
+    subjects_told: list[str] = []
+
+    def told(*arguments: Any, **named: Any) -> None:
+        run(*arguments, **named, alert=lambda _key, subject, _text: subjects_told.append(subject))
+
+    with watch(alert_after=1, listener=told, **QUICK) as door:
+        rows = door.intake.ledger.imap_folders
+        door.intake.fault = Unavailable("blobs", "No space left on device")
+        server.deliver(mail(1))
+        until(lambda: subjects_told, 20)
+        since = rows.get("support", "INBOX").down_since
+        time.sleep(1)
+        assert rows.get("support", "INBOX").down_since == since > 0
+        assert subjects_told == ["mailbox support/INBOX is not read"]
+        door.intake.fault = None
+        until(lambda: subjects_told[1:] == ["mailbox support/INBOX is read again"])
+        assert door.jobs() == 1
 
 
 def test_killed_between_move_and_ledger(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
