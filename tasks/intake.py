@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 
 from config.settings import Settings
 from tasks import log
@@ -40,16 +42,16 @@ class Intake:
 
         Raises Unavailable when that cannot be made true: the sender has to try again.
         """
-        arrival = self._arrival(envelope, raw)
-        self._arrivals.submit(arrival)
-        return self._told(envelope, arrival.done.result())
+        done: Future[Receipt] = Future()
+        self._arrivals.submit(self._arrival(envelope, raw, done))
+        return self._told(envelope, done.result())
 
     async def accept_async(self, envelope: Envelope, raw: bytes) -> Receipt:
         """`accept` for an event loop: it waits without blocking."""
-        large = len(raw) > self._inline_limit
-        arrival = await asyncio.to_thread(self._arrival, envelope, raw) if large else self._arrival(envelope, raw)
-        arrival.loop = asyncio.get_running_loop()
-        done = arrival.done = arrival.loop.create_future()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Receipt] = loop.create_future()
+        make = partial(self._arrival, envelope, raw, done, loop)
+        arrival = await asyncio.to_thread(make) if len(raw) > self._inline_limit else make()
         self._arrivals.submit(arrival)
         return self._told(envelope, await done)
 
@@ -58,11 +60,17 @@ class Intake:
         self._arrivals.close()
         self.ledger.close()
 
-    def _arrival(self, envelope: Envelope, raw: bytes) -> Arrival:
+    def _arrival(
+        self,
+        envelope: Envelope,
+        raw: bytes,
+        done: Future[Receipt] | asyncio.Future[Receipt],
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> Arrival:
         thread = thread_of(raw) if envelope.kind is Kind.MAIL else ""
         if len(raw) > self._inline_limit:
-            return Arrival(envelope, self._blobs.put(raw), len(raw), None, thread)
-        return Arrival(envelope, hashlib.sha256(raw).hexdigest(), len(raw), raw, thread)
+            return Arrival(envelope, self._blobs.put(raw), len(raw), None, thread, done, loop)
+        return Arrival(envelope, hashlib.sha256(raw).hexdigest(), len(raw), raw, thread, done, loop)
 
     def _told(self, envelope: Envelope, receipt: Receipt) -> Receipt:
         log.accepted(envelope, receipt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from config.settings import Settings
 from tasks import health, log
@@ -31,8 +32,9 @@ def send_all(ledger: Ledger, settings: Settings, job: Job, held: Held) -> int:
 
     Raises Waiting when some are due later, Permanent when some failed for good (after the others were tried).
     """
-    _keep_order(ledger, job)
-    for state in ledger.deliveries.of(job.id):
+    planned = ledger.deliveries.of(job.id)
+    _keep_order(ledger, job, planned)
+    for state in planned:
         if state.state != "pending" or _refused(ledger, job, held, state):
             continue
         if (state.due_at or 0) <= now_ms():
@@ -51,9 +53,8 @@ def send_all(ledger: Ledger, settings: Settings, job: Job, held: Held) -> int:
     return len(after)
 
 
-def _keep_order(ledger: Ledger, job: Job) -> None:
+def _keep_order(ledger: Ledger, job: Job, planned: Sequence[DeliveryState]) -> None:
     """Answers within one conversation go out as its mails came in. Raises Waiting."""
-    planned = ledger.deliveries.of(job.id)
     if not any(state.delivery.transport == "smtp" and state.state == "pending" for state in planned):
         return
     if earlier := ledger.deliveries.answered_first(job.id):

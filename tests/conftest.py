@@ -18,7 +18,7 @@ from config.settings import Settings
 from tasks.blobs import Blobs
 from tasks.intake import Intake
 from tasks.ledger import Ledger
-from tasks.models import Envelope, Kind
+from tasks.models import Delivery, Envelope, Kind, Outcome
 from tests.integration import postgres
 
 os.environ.setdefault("OMP_THREAD_LIMIT", "1")
@@ -80,6 +80,19 @@ def intake(settings: Settings, ledger: Ledger) -> Iterator[Intake]:
     door = Intake(ledger, Blobs(settings.blobs_dir), settings.inline_limit)
     yield door
     door._arrivals.close()
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[Delivery]:
+    """Deliveries that went out; the transport itself is tested with real servers elsewhere."""
+    out: list[Delivery] = []
+
+    def send(delivery: Delivery, _settings: Settings) -> Outcome:
+        out.append(delivery)
+        return Outcome(detail="250 ok", code=250)
+
+    monkeypatch.setattr("tasks.sending.deliver", send)
+    return out
 
 
 def envelope(key: str = "k1", **changes: object) -> Envelope:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from typing import Any
 
 from starlette.responses import Response
 
@@ -35,6 +36,12 @@ class Refused(Exception):
             **self.more,
         }
         return Response(json.dumps(problem), self.status.value, self.headers, MEDIA_TYPE)
+
+
+def bad_parameters(errors: Iterable[Mapping[str, Any]]) -> Refused:
+    """422: what pydantic found wrong, each with its place."""
+    said = [f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}" for one in errors]
+    return Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-parameter", "; ".join(said)[:1000])
 
 
 def not_stored(retry_after: float | None) -> Refused:

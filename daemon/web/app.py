@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +17,8 @@ from starlette.types import ASGIApp
 
 from config.settings import Settings
 from daemon.listeners import webhook
-from daemon.listeners.webhook_problems import Refused
+from daemon.listeners.webhook_limits import Gone
+from daemon.listeners.webhook_problems import Refused, bad_parameters
 from daemon.listeners.webhook_protocol import GuardedProtocol
 from daemon.web import api, openapi, sending, submit
 from daemon.web.auth import Guard
@@ -37,9 +37,6 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        # what is loaded by now stays: the collector need not look through it again and again
-        gc.collect()
-        gc.freeze()
         if started:
             started()
         yield
@@ -83,8 +80,11 @@ def _answer_with_problems(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> Response:
-        found = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
-        return Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-parameter", "; ".join(found)[:1000]).response()
+        return bad_parameters(error.errors()).response()
+
+    @app.exception_handler(Gone)
+    async def gone(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody is there to read it
 
     @app.exception_handler(Exception)
     async def bug(_request: Request, _error: Exception) -> Response:

@@ -12,8 +12,8 @@ from starlette.responses import JSONResponse, Response
 
 from config.settings import Settings
 from daemon.endpoints import states
-from daemon.listeners.webhook_limits import Gone, read_body
-from daemon.listeners.webhook_problems import Refused
+from daemon.listeners.webhook_limits import read_body
+from daemon.listeners.webhook_problems import Refused, bad_parameters
 from daemon.redelivery import Which, report, wanted
 from daemon.web import openapi
 from daemon.web.auth import Guard
@@ -59,10 +59,7 @@ def router(settings: Settings, ledger: Ledger, guard: Guard) -> APIRouter:
     )
     async def redeliver(request: Request) -> Response:
         """Send many again, the same bytes under the same keys; jobs that cannot be now are told and left."""
-        try:
-            body = await read_body(request.receive, request.headers, MAX_BODY, BODY_SECONDS)
-        except Gone:
-            return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody is there to read it
+        body = await read_body(request.receive, request.headers, MAX_BODY, BODY_SECONDS)
         return JSONResponse(await asyncio.to_thread(_redelivered, settings, ledger, body))
 
     return routes
@@ -73,8 +70,7 @@ def _redelivered(settings: Settings, ledger: Ledger, body: bytes) -> dict[str, A
         asked = Redeliver.model_validate_json(body)
         meant = wanted(ledger, settings, **asked.model_dump(exclude={"dry_run"}))
     except ValidationError as error:
-        said = [f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}" for one in error.errors()]
-        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-parameter", "; ".join(said)[:1000]) from None
+        raise bad_parameters(error.errors()) from None
     except ValueError as error:
         raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-parameter", str(error)) from None
     except Permanent as error:

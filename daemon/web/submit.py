@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from config.settings import Settings
 from daemon.listeners.webhook import Door
 from daemon.listeners.webhook_keys import KeyFinder, NoKey
-from daemon.listeners.webhook_limits import Gone, read_body
+from daemon.listeners.webhook_limits import read_body
 from daemon.listeners.webhook_problems import Refused, not_stored
 from daemon.web import openapi
 from daemon.web.auth import BEARER, Guard
@@ -65,11 +65,8 @@ class _Submits:
         self._keys = KeyFinder((f"header:{_KEY}",))
 
     async def one(self, request: Request) -> Response:
-        try:
-            key = self._key(request)
-            upload = await self._upload(request)
-        except Gone:
-            return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody is there to read it
+        key = self._key(request)
+        upload = await self._upload(request)
         envelope, raw = await asyncio.to_thread(upload.envelope, key)
         told = self._told(await self._accept(envelope, raw), request)
         answer = {"Location": told["status"]}
@@ -79,11 +76,8 @@ class _Submits:
         return JSONResponse(told, HTTPStatus.ACCEPTED, answer)
 
     async def batch(self, request: Request) -> Response:
-        try:
-            key = self._key(request)
-            upload = await self._upload(request)
-        except Gone:
-            return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody is there to read it
+        key = self._key(request)
+        upload = await self._upload(request)
         items = await asyncio.gather(*(self._item(upload, number, key, request) for number in range(len(upload.files))))
         codes = {item["code"] for item in items}
         if codes == {HTTPStatus.SERVICE_UNAVAILABLE}:

@@ -52,10 +52,10 @@ class Arrival:
     raw_size: int
     raw: bytes | None
     """None when the bytes are in the blob store already."""
-    thread: str = ""
+    thread: str
     """What a mail's conversation is known by; replies within it keep their order."""
-    done: Future[Receipt] | asyncio.Future[Receipt] = field(default_factory=Future)
-    loop: asyncio.AbstractEventLoop | None = None
+    done: Future[Receipt] | asyncio.Future[Receipt]
+    loop: asyncio.AbstractEventLoop | None
     """The event loop of `done`; None when a thread waits for it."""
     job_id: str = field(default_factory=new_job_id)
     at: int = field(default_factory=now_ms)
@@ -73,7 +73,7 @@ class Arrivals:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._jobs = BulkInsert(database, jobs, _JOB, ignoring=True)
+        self._jobs = BulkInsert(database, jobs, _JOB)
         self._own = OwnTransaction(database, self._jobs) if database.is_sqlite else None
         self._waiting: queue.SimpleQueue[Sequence[Arrival] | None] = queue.SimpleQueue()
         self._gathered: dict[asyncio.AbstractEventLoop, list[Arrival]] = {}

@@ -24,14 +24,14 @@ MOST_ROWS = 500
 
 
 class BulkInsert:
-    """Inserts rows into the given columns of one table; with `ignoring`, rows that break a unique rule are left out."""
+    """Inserts rows into the given columns of one table; those that break a unique rule are left out."""
 
-    def __init__(self, database: Database, table: sa.Table, columns: Sequence[str], *, ignoring: bool = False) -> None:
+    def __init__(self, database: Database, table: sa.Table, columns: Sequence[str]) -> None:
         self._is_sqlite = database.is_sqlite
-        mark, tail = "?" if self._is_sqlite else "%s", " ON CONFLICT DO NOTHING" if ignoring else ""
+        mark = "?" if self._is_sqlite else "%s"
         head = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES "  # noqa: S608  # names from the schema
         one = f"({', '.join([mark] * len(columns))})"
-        self._sql = lru_cache(MOST_ROWS)(lambda number: head + ", ".join([one] * number) + tail)
+        self._sql = lru_cache(MOST_ROWS)(lambda number: head + ", ".join([one] * number) + " ON CONFLICT DO NOTHING")
 
     def statement(self, rows: int) -> str:
         """The SQL that inserts so many rows on SQLite, with a mark for each value."""

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 import sqlalchemy as sa
 
 from config.routes import Route, load_routes
@@ -20,7 +19,7 @@ from tasks.judging import fields
 from tasks.ledger import Ledger
 from tasks.ledger.schema import jobs
 from tasks.model import FreeText
-from tasks.models import Classification, Delivery, Document, Job, Kind, MailFacts, Outcome
+from tasks.models import Classification, Document, Job, Kind, MailFacts
 from tasks.workshop import Workshop
 from tests.conftest import envelope
 from tests.integration.webhook_parts import Answer, Seen
@@ -82,18 +81,6 @@ def configured(tmp_path: Path, route: str = ROUTE, template: str = "", **fetch: 
             "endpoint": {"books": {"url": "https://books.example/in"}},
         }
     )
-
-
-def catching(monkeypatch: pytest.MonkeyPatch) -> list[Delivery]:
-    """What goes out from now on; the transport itself is tested with real servers elsewhere."""
-    out: list[Delivery] = []
-
-    def send(delivery: Delivery, _settings: Settings) -> Outcome:
-        out.append(delivery)
-        return Outcome(detail="HTTP 200", code=200)
-
-    monkeypatch.setattr("tasks.sending.deliver", send)
-    return out
 
 
 class House:

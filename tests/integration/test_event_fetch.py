@@ -9,16 +9,13 @@ import pytest
 from tasks import pipeline
 from tasks.intake import Intake
 from tasks.ledger import Ledger
-from tasks.models import Delivery, Stage, State
+from tasks.models import Stage, State
 from tests.conftest import envelope
-from tests.integration.event_parts import House, catching, configured, one_after_another
+from tests.integration.event_parts import House, configured, one_after_another
 from tests.integration.readers import samples
 from tests.integration.webhook_parts import replies, sink
 
-
-@pytest.fixture(autouse=True)
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[Delivery]:
-    return catching(monkeypatch)
+pytestmark = pytest.mark.usefixtures("sent")
 
 
 @pytest.fixture

@@ -13,14 +13,11 @@ import pytest
 from tasks.intake import Intake
 from tasks.ledger import Ledger
 from tasks.models import Delivery, Stage, State
-from tests.integration.event_parts import ROUTE, House, b64, catching, configured
+from tests.integration.event_parts import ROUTE, House, b64, configured
 from tests.integration.readers import samples
 from tests.integration.webhook_parts import replies, sink
 
-
-@pytest.fixture(autouse=True)
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[Delivery]:
-    return catching(monkeypatch)
+pytestmark = pytest.mark.usefixtures("sent")
 
 
 @pytest.fixture

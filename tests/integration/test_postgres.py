@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ from tasks.intake import Intake
 from tasks.ledger import Arrival, Ledger
 from tasks.ledger.engine import retried
 from tasks.ledger.schema import attempts, events, jobs
-from tasks.models import Delivery, Outcome, State
+from tasks.models import Delivery, State
 from tasks.workshop import Workshop
 from tests.conftest import envelope
 from tests.integration.api_parts import PDF, running, take_to_the_end
@@ -44,18 +44,6 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come to that"
         time.sleep(0.05)
-
-
-@pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[Delivery]:
-    out: list[Delivery] = []
-
-    def send(delivery: Delivery, _settings: Settings) -> Outcome:
-        out.append(delivery)
-        return Outcome(detail="250 ok", code=250)
-
-    monkeypatch.setattr("tasks.sending.deliver", send)
-    return out
 
 
 class Sender:
@@ -207,7 +195,9 @@ def test_two_hosts_take_the_same_mails_in_another_order(settings: Settings, ledg
     def commit(order: int) -> int:
         new = 0
         for turn in range(20):
-            batch = [Arrival(envelope(f"{turn}-{number}"), "0" * 64, 1, b"x") for number in range(100)][::order]
+            batch = [
+                Arrival(envelope(f"{turn}-{number}"), "0" * 64, 1, b"x", "", Future(), None) for number in range(100)
+            ][::order]
             meet.wait(30)
             new += sum(not receipt.duplicate for receipt in doors[order > 0]._arrivals._commit(batch))
         return new

@@ -65,19 +65,6 @@ def shop(settings: Settings, ledger: Ledger, judge: StandIn) -> Iterator[Worksho
     made.heart.stop()
 
 
-@pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[Delivery]:
-    """Deliveries that went out; the transport itself is tested with real servers elsewhere."""
-    out: list[Delivery] = []
-
-    def send(delivery: Delivery, _settings: Settings) -> Outcome:
-        out.append(delivery)
-        return Outcome(detail="250 ok", code=250)
-
-    monkeypatch.setattr("tasks.sending.deliver", send)
-    return out
-
-
 def accept(intake: Intake, raw: bytes = MAIL, **changes: object) -> str:
     return intake.accept(envelope(**{"recipients": ("in@post.example",), **changes}), raw).job_id
 
