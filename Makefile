@@ -37,7 +37,7 @@ faults: setup ## Workers and broker killed in mid-work: nothing is lost, nothing
 
 e2e: setup ## make demo ONCE=1 on other inputs
 	@.ci/packages
-	$(BIN)/python -m pytest tests/e2e $(PYTEST)
+	POSTROOM_TEST_FULL=1 $(BIN)/python -m pytest tests/e2e $(PYTEST)
 
 lock: setup ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install -q uv

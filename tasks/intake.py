@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
@@ -27,7 +27,7 @@ class Intake:
         self._blobs = blobs
         self._inline_limit = inline_limit
         self.nudge = nudge
-        self._arrivals = Arrivals(ledger.database)
+        self._arrivals = Arrivals(ledger.database, self._stored)
 
     @classmethod
     def open(cls, settings: Settings, nudge: Callable[[str, Stage], None] | None = None) -> Intake:
@@ -44,7 +44,7 @@ class Intake:
         """
         done: Future[Receipt] = Future()
         self._arrivals.submit(self._arrival(envelope, raw, done))
-        return self._told(envelope, done.result())
+        return done.result()
 
     async def accept_async(self, envelope: Envelope, raw: bytes) -> Receipt:
         """`accept` for an event loop: it waits without blocking."""
@@ -53,7 +53,7 @@ class Intake:
         make = partial(self._arrival, envelope, raw, done, loop)
         arrival = await asyncio.to_thread(make) if len(raw) > self._inline_limit else make()
         self._arrivals.submit(arrival)
-        return self._told(envelope, await done)
+        return await done
 
     def close(self) -> None:
         """Commit what waits, then close the ledger."""
@@ -72,11 +72,13 @@ class Intake:
             return Arrival(envelope, self._blobs.put(raw), len(raw), None, thread, done, loop)
         return Arrival(envelope, hashlib.sha256(raw).hexdigest(), len(raw), raw, thread, done, loop)
 
-    def _told(self, envelope: Envelope, receipt: Receipt) -> Receipt:
-        log.accepted(envelope, receipt)
-        if self.nudge and not receipt.duplicate:
-            self.nudge(receipt.job_id, first_stage(envelope.kind))
-        return receipt
+    def _stored(self, stored: Sequence[tuple[Envelope, Receipt]]) -> None:
+        """What is on disk now goes into the log, and to the workers."""
+        log.accepted(stored)
+        if self.nudge:
+            for envelope, receipt in stored:
+                if not receipt.duplicate:
+                    self.nudge(receipt.job_id, first_stage(envelope.kind))
 
 
 def raw_of(ledger: Ledger, blobs: Blobs, job_id: str, sha256: str) -> bytes:

@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -109,32 +109,33 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def accepted(envelope: Envelope, receipt: Receipt) -> None:
-    """A message is on disk, or was there already."""
+def accepted(stored: Sequence[tuple[Envelope, Receipt]]) -> None:
+    """Messages are on disk, or were there already: a line each."""
     if end := _state["direct"]:
-        _accepted_direct(envelope, receipt, end)
+        _JOURNAL.write("".join([_accepted_line(envelope, receipt, end) for envelope, receipt in stored]))
+        _JOURNAL.flush()
         return
-    _log.info(
-        "accepted",
-        job=receipt.job_id,
-        source=envelope.source,
-        kind=envelope.kind.value,
-        sender=envelope.sender,
-        duplicate=receipt.duplicate,
-        **({"conflict": True} if receipt.conflict else {}),
-    )
+    for envelope, receipt in stored:
+        _log.info(
+            "accepted",
+            job=receipt.job_id,
+            source=envelope.source,
+            kind=envelope.kind.value,
+            sender=envelope.sender,
+            duplicate=receipt.duplicate,
+            **({"conflict": True} if receipt.conflict else {}),
+        )
 
 
-def _accepted_direct(envelope: Envelope, receipt: Receipt, end: str) -> None:
+def _accepted_line(envelope: Envelope, receipt: Receipt, end: str) -> str:
     """The same line, by hand: it is written for each message, and structlog's way was a sixth of what accepting costs."""
     sender = _hidden(envelope.sender)
     more = ', "conflict": true' if receipt.conflict else ""
-    _JOURNAL.write(
+    return (
         f'{{"job": "{receipt.job_id}", "source": {_quoted(envelope.source)}, "kind": "{envelope.kind.value}", '
         f'"sender": {_quoted(sender)}, "duplicate": {"true" if receipt.duplicate else "false"}{more}, '
         f'"event": "accepted", {end}"{_now()}"}}\n'
     )
-    _JOURNAL.flush()
 
 
 def _end_of_line(process: str) -> str:

@@ -7,7 +7,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from tasks.clock import now_ms
 from tasks.errors import Unavailable
 from tasks.ids import new_job_id
-from tasks.ledger.bulk import BulkInsert, OwnTransaction, json_text
+from tasks.ledger.bulk import BulkInsert, OwnConnection, json_text
 from tasks.ledger.engine import Database, retried
 from tasks.ledger.schema import jobs
 from tasks.models import Envelope, Receipt, State, first_stage
@@ -71,10 +71,12 @@ class Arrival:
 class Arrivals:
     """One writer thread commits whatever waits, at once when only one does."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, stored: Callable[[Sequence[tuple[Envelope, Receipt]]], None]) -> None:
+        """`stored` is called in the writer's thread with what one commit stored, before its callers are told."""
         self._database = database
+        self._stored = stored
         self._jobs = BulkInsert(database, jobs, _JOB)
-        self._own = OwnTransaction(database, self._jobs) if database.is_sqlite else None
+        self._own = OwnConnection(database, self._jobs) if database.is_sqlite else None
         self._waiting: queue.SimpleQueue[Sequence[Arrival] | None] = queue.SimpleQueue()
         self._gathered: dict[asyncio.AbstractEventLoop, list[Arrival]] = {}
         self._thread = threading.Thread(target=self._run, name="ledger-arrivals", daemon=True)
@@ -141,12 +143,16 @@ class Arrivals:
                     self._settle([arrival])
                 return
             outcomes = [Unavailable("ledger", f"cannot commit: {error}")]
-        _tell(zip(batch, outcomes, strict=True))
+        told = list(zip(batch, outcomes, strict=True))
+        try:
+            self._stored([(arrival.envelope, outcome) for arrival, outcome in told if isinstance(outcome, Receipt)])
+        finally:
+            _tell(told)
 
     def _commit(self, batch: list[Arrival]) -> list[Receipt]:
         # in order of name, so that two processes with the same names cannot lock each other out
         rows = [_row(arrival) for arrival in sorted(batch, key=_name)]
-        if self._own and self._own.store(rows):
+        if self._own and self._own.store(rows) == len(rows):
             return [arrival.receipt(None) for arrival in batch]
         with self._database.write() as connection:
             new = self._insert(connection, batch, rows)

@@ -22,9 +22,9 @@ for sender in told["senders"]:
     for duplicate, conflict in ((False, False), (True, False), (True, True)):
         receipt = Receipt(job_id="0" * 26, duplicate=duplicate, conflict=conflict, received_at=1)
         envelope = Envelope(source='webhook:"shop"', kind=Kind.EVENT, key="k", sender=sender)
-        log.accepted(envelope, receipt)
+        log.accepted([(envelope, receipt)])
         by_hand, log._state["direct"] = log._state["direct"], ""
-        log.accepted(envelope, receipt)
+        log.accepted([(envelope, receipt)])
         log._state["direct"] = by_hand
 """
 
