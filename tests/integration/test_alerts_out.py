@@ -17,8 +17,8 @@ from tasks.models import Job, Stage, State
 from tasks.pipeline import from_stage, run
 from tasks.transports import webhook
 from tasks.workshop import Workshop
+from tests.commands import postroom
 from tests.integration.api_parts import running
-from tests.integration.test_cli import postroom
 from tests.integration.test_smtp_out import sink as mail_sink
 from tests.integration.webhook_parts import problem, replies, sink
 

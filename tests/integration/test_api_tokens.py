@@ -12,8 +12,8 @@ import pytest
 
 from config.settings import Settings
 from tasks.ledger import Scope
+from tests.commands import postroom
 from tests.integration.api_parts import PDF, House, bearer, running
-from tests.integration.test_cli import postroom
 from tests.integration.webhook_parts import problem
 from tests.street import Street
 

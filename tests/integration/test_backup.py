@@ -19,9 +19,9 @@ from tasks.intake import Intake, raw_of
 from tasks.ledger import Ledger
 from tasks.retention import sweep
 from tasks.workshop import message_id_secret
+from tests.commands import postroom
 from tests.conftest import envelope
 from tests.integration.postgres import Postgres
-from tests.integration.test_cli import postroom
 
 
 @pytest.fixture

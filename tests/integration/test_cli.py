@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,7 @@ from config.settings import Settings
 from tasks.intake import Intake
 from tasks.ledger import Ledger
 from tasks.models import Stage, State
+from tests.commands import postroom
 from tests.conftest import envelope
 
 pytestmark = pytest.mark.sqlite_only
@@ -44,20 +42,6 @@ COMMANDS = (
     "rescue",
     "migrate",
 )
-REPO = Path(__file__).resolve().parents[2]
-
-
-Ended = subprocess.CompletedProcess[str]
-
-
-def postroom(*arguments: str, state: Path, config: Path | None = None, **variables: str) -> Ended:
-    """Run `postroom` in a process of its own."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("POSTROOM_", "OLLAMA_"))}
-    environment |= {"POSTROOM_STATE_DIR": str(state), "COLUMNS": "200"}
-    environment |= {"POSTROOM_LEDGER_URL": os.environ.get("POSTROOM_TEST_LEDGER_URL", ""), **variables}
-    chosen = ["--config", str(config)] if config else []
-    command = [sys.executable, "-m", "daemon.cli", *chosen, *arguments]
-    return subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from tasks.intake import Intake
 from tasks.ledger import Ledger
 from tasks.ledger.schema import jobs
 from tasks.models import Stage, State
+from tests.commands import postroom
 from tests.conftest import envelope
-from tests.integration.test_cli import postroom
 
 OUTAGE = "the endpoint \\ answered 100% of_the time with 503"
 

@@ -16,8 +16,8 @@ from tasks.clock import iso, now_ms
 from tasks.intake import Intake
 from tasks.models import State
 from tasks.transports import webhook
+from tests.commands import postroom
 from tests.integration.endpoint_parts import Post
-from tests.integration.test_cli import postroom
 from tests.integration.test_smtp_out import sink as mail_sink
 from tests.integration.webhook_parts import Sink, replies, sink
 from tests.moved_clock import Clock

@@ -26,8 +26,8 @@ from tasks.pipeline import from_stage, run
 from tasks.signatures import Presented, Verifier
 from tasks.transports import webhook
 from tasks.workshop import Workshop
+from tests.commands import REPO, postroom
 from tests.conftest import envelope
-from tests.integration.test_cli import REPO, postroom
 from tests.integration.webhook_parts import Sink, replies, sink
 
 pytestmark = pytest.mark.sqlite_only

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import REPO, postroom
 from tests.integration.doors import until
 from tests.integration.dovecot import PASSWORD, USER, Dovecot, running
 from tests.integration.mailboxes import mail, subjects, uids
-from tests.integration.test_cli import REPO, postroom
 
 
 @pytest.fixture(scope="module")

@@ -30,10 +30,10 @@ from tasks.ledger.engine import retried
 from tasks.ledger.schema import attempts, events, jobs
 from tasks.models import Delivery, State
 from tasks.workshop import Workshop
+from tests.commands import REPO, postroom
 from tests.conftest import envelope
 from tests.integration.api_parts import PDF, running, take_to_the_end
 from tests.integration.postgres import Postgres
-from tests.integration.test_cli import REPO, postroom
 from tests.unit.test_pipeline import MAIL, ROUTE, StandIn
 
 pytestmark = pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)

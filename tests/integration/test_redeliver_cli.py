@@ -17,8 +17,8 @@ from tasks.intake import Intake
 from tasks.ledger.schema import jobs
 from tasks.models import Stage, State
 from tasks.transports import webhook
+from tests.commands import postroom
 from tests.integration.endpoint_parts import Post
-from tests.integration.test_cli import postroom
 from tests.integration.test_smtp_out import sink as mail_sink
 from tests.integration.webhook_parts import Sink, replies, sink
 from tests.moved_clock import Clock

@@ -18,8 +18,8 @@ from tasks.ledger import Ledger
 from tasks.models import Stage, State
 from tasks.pipeline import from_stage, run
 from tasks.workshop import Workshop
+from tests.commands import postroom
 from tests.conftest import envelope
-from tests.integration.test_cli import postroom
 
 EXTRACT = from_stage(Stage.EXTRACT)[0]
 

@@ -18,9 +18,9 @@ from tasks.ledger import Ledger
 from tasks.ledger.schema import attempts, deliveries, documents, events, jobs, results
 from tasks.models import Kind, Stage, State
 from tasks.retention import DAY_MS, preview, sweep
+from tests.commands import postroom
 from tests.conftest import envelope
 from tests.integration.api_parts import take_to_the_end
-from tests.integration.test_cli import postroom
 
 LARGE = b"x" * 70_000
 
