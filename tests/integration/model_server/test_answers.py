@@ -15,6 +15,7 @@ import pytest
 
 from tests.integration.model_server.parts import (
     COLD,
+    ELSEWHERE,
     HELLO,
     MODEL,
     chat,
@@ -61,8 +62,8 @@ class TestChat:
     def test_stop_text_ends_the_answer_and_is_left_out(self, http: httpx.Client) -> None:
         """The answer ends before a stop text; the reason is `stop`."""
         messages = [{"role": "user", "content": "Write exactly: one two three four five six"}]
-        answer = chat(http, messages=messages, options=COLD | {"stop": ["four"], "num_predict": 40})
-        assert answer["message"]["content"].strip().endswith("three")
+        answer = chat(http, messages=messages, options=COLD | {"stop": ["four", "Four"], "num_predict": 40})
+        assert answer["message"]["content"].strip().lower().endswith("three")
         assert answer["done_reason"] == "stop"
 
     def test_schema_is_followed(self, client: ollama.Client) -> None:
@@ -79,6 +80,7 @@ class TestChat:
         text = chat(http, messages=messages, format="json", options=COLD | {"num_predict": 100})["message"]["content"]
         assert text == json.dumps(json.loads(text), separators=(",", ":"), ensure_ascii=False)
 
+    @embedded_only
     def test_json_without_schema_is_an_object(self, http: httpx.Client) -> None:
         """`format: "json"` gives an object."""
         messages = [{"role": "user", "content": "A JSON object with the key colour and one value."}]
@@ -86,14 +88,15 @@ class TestChat:
         assert isinstance(json.loads(answer["message"]["content"]), dict)
 
     def test_assistants_last_message_is_continued(self, http: httpx.Client) -> None:
-        """A conversation that ends with the assistant's words is continued right there, without repeating them."""
+        """A conversation that ends with the assistant's words is continued right there; the first token told is new."""
         begun = '{"label": "'
         messages = [
             {"role": "user", "content": 'Is "Please pay 5 EUR" an invoice or spam? {"label": "invoice" or "spam"}'},
             {"role": "assistant", "content": begun},
         ]
         answer = chat(http, messages=messages, options=COLD | {"num_predict": 4}, logprobs=True, top_logprobs=5)
-        assert answer["message"]["content"].startswith(("invoice", "spam"))
+        content = answer["message"]["content"]
+        assert content.removeprefix(begun if ELSEWHERE else "").startswith(("invoice", "spam"))
         assert answer["logprobs"][0]["token"] in ("invoice", "in", "inv", "spam", "sp")
 
     def test_oldest_messages_go_when_it_is_too_long(self, http: httpx.Client) -> None:
