@@ -153,70 +153,101 @@ def from_stage(stage: Stage) -> tuple[Step, ...]:
     return STAGES[_ORDER.index(stage) :]
 
 
-def run(shop: Workshop, job_id: str, step: Step) -> bool:
-    """Run one stage of one job, if it is this stage's turn and nobody else has it.
+Here = Callable[[Stage], Step | None]
+"""Which step the caller would run for a stage that comes next; None when that is for another queue."""
 
-    True when the next stage may follow: the stage is done, now or earlier. Raises nothing but Unavailable
-    for the ledger itself; whatever else goes wrong is written down as the job's state.
+
+def elsewhere(_: Stage) -> Step | None:
+    """Every stage is for its own queue."""
+    return None
+
+
+def run(shop: Workshop, job_id: str, step: Step, here: Here = elsewhere) -> Stage | None:
+    """Run one stage of one job, if it is this stage's turn and nobody else has it, and those after it that are `here`.
+
+    The stage that comes next, for whoever runs it; None when none does, because the job has ended, waits, rests or is in
+    somebody else's hands. Raises nothing but Unavailable for the ledger itself; whatever else goes wrong is written
+    down as the job's state.
     """
     claimed = shop.ledger.leases.claim(job_id, step.stage, step.running, shop.owner)
     if claimed is None:
-        return _is_past(shop, job_id, step.stage)
-    job, lease = claimed
-    try:
-        return _work(shop, job, lease, step)
-    except LeaseLost:
-        log.lease_lost(job_id, step.stage)
-        return False
+        return _stage_after(shop, job_id, step.stage)
+    going: Step | None = step
+    following: Step | None = None
+    while going and claimed:
+        job, lease = claimed
+        claimed = None
+        started = now_ms()
+        try:
+            if done := _work(shop, job, lease, going):
+                following = _following(lease.stage, done)
+                going = here(following.stage) if following else None
+                claimed = _finish(shop, job, lease, done, following, going)
+                _tell(job, lease, done, started)
+            else:
+                following = None
+        except LeaseLost:
+            log.lease_lost(job.id, lease.stage)
+            return None
+    return following.stage if following else None
 
 
-def _is_past(shop: Workshop, job_id: str, stage: Stage) -> bool:
+def _stage_after(shop: Workshop, job_id: str, stage: Stage) -> Stage | None:
+    """Where a job stands that is past `stage`: this message came late, and the one that followed may be lost."""
     job = shop.ledger.jobs.get(job_id)
     if job is None or job.stage is None or job.state in RESTING:
-        return False
-    return _ORDER.index(job.stage) > _ORDER.index(stage)
+        return None
+    return job.stage if _ORDER.index(job.stage) > _ORDER.index(stage) else None
 
 
-def _work(shop: Workshop, job: Job, lease: Lease, step: Step) -> bool:
+def _work(shop: Workshop, job: Job, lease: Lease, step: Step) -> Done | None:
+    """What the stage came to; None when that was an error, which is written down then. Raises LeaseLost."""
     limit = shop.settings.worker.max_attempts
     if job.attempts > limit:
         settling.fail(
             shop, job, lease, f"{step.stage.value} was begun {limit} times and never ended: it may kill its worker"
         )
-        return False
-    started = now_ms()
+        return None
     try:
         with shop.heart.holding(lease) as held:
-            done = step.work(shop, job, held)
+            return step.work(shop, job, held)
     except LeaseLost:
         raise
     except Exception as error:  # an unknown error is transient: no job is lost for a bug of ours
         settling.settle(shop, job, lease, error)
-        return False
-    return _finish(shop, job, lease, done, started)
+        return None
 
 
-def _finish(shop: Workshop, job: Job, lease: Lease, done: Done, started: int) -> bool:
-    following = from_stage(lease.stage)[1:2]
-    next_stage = following[0].stage if following else None
-    row: dict[str, Any] = {"stage": next_stage.value if next_stage else None, "reason": ""}
-    if next_stage:  # the chain brings it to the next stage's queue, so the rescue need not
-        row |= {"state": STATE_BEFORE[next_stage].value, "enqueued_at": now_ms()}
-    row |= done.job
-    shop.ledger.leases.finish(
+def _following(stage: Stage, done: Done) -> Step | None:
+    """The step after `stage`, unless what it came to ends the trip or lets the job rest."""
+    left = from_stage(stage)[1:]
+    return left[0] if left and done.job.get("state") not in RESTING else None
+
+
+def _finish(
+    shop: Workshop, job: Job, lease: Lease, done: Done, following: Step | None, going: Step | None
+) -> tuple[Job, Lease] | None:
+    """Write what the stage came to; the job with the lease of the next stage, when it is `going` on."""
+    left = from_stage(lease.stage)[1:]
+    row: dict[str, Any] = {"stage": left[0].stage.value if left else None, "reason": ""}
+    if following and not going:  # the chain brings it to the next stage's queue, so the rescue need not
+        row |= {"state": STATE_BEFORE[following.stage].value, "enqueued_at": now_ms()}
+    return shop.ledger.leases.finish(
         lease,
         value=done.value,
-        job=row,
+        job=row | done.job,
         event=f"{lease.stage.value} done",
         detail=done.facts,
         texts=done.texts,
         blobs=done.blobs,
+        then=going.running if going else None,
     )
+
+
+def _tell(job: Job, lease: Lease, done: Done, started: int) -> None:
     log.stage_done(job, lease.stage, (now_ms() - started) / 1000, **done.facts)
-    if row.get("state") == State.REVIEW.value:
-        log.needs_review(job, lease.stage, row["reason"])
-        return False
-    return next_stage is not None
+    if done.job.get("state") == State.REVIEW.value:
+        log.needs_review(job, lease.stage, done.job["reason"])
 
 
 def extracted_of(shop: Workshop, job: Job) -> Extracted:

@@ -6,17 +6,20 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from celery import Celery
-from celery.exceptions import Ignore, SecurityWarning
+from celery.exceptions import SecurityWarning
 from celery.signals import worker_ready
+from celery.worker import state
 
 from config.settings import Settings
 from tasks import log
-from tasks.app import make_app, name_of
+from tasks.app import QUEUE_OF, make_app, name_of
 from tasks.canary import Canary
 from tasks.errors import Unavailable
-from tasks.pipeline import STAGES, Step, run
+from tasks.models import Stage
+from tasks.pipeline import STAGES, Here, Step, run
 from tasks.workshop import Workshop
 
 DEAF = 75
@@ -29,6 +32,7 @@ def run_worker(
     concurrency: int,
     ready: Callable[[], None],
     alive: Callable[[], object] = lambda: None,
+    steps: Sequence[Step] = STAGES,
 ) -> int:
     """Consume `queues` with `concurrency` threads until told to stop; the exit status.
 
@@ -39,8 +43,15 @@ def run_worker(
     shop = Workshop.open(settings)
     app = make_app(settings)
     room = Room(concurrency)
-    for step in STAGES:
-        _register(app, shop, step, room)
+    served = {step.stage: step for step in steps if QUEUE_OF[step.stage] in queues}
+
+    def here(stage: Stage) -> Step | None:
+        """What this worker may do next without asking the broker; nothing more when it is told to stop."""
+        stopping = state.should_stop is not None or state.should_terminate is not None  # 0 is the exit status "well"
+        return None if stopping else served.get(stage)
+
+    for step in steps:
+        _register(app, shop, step, room, here)
     canary = Canary(app, shop.owner, ", ".join(queues), settings.worker.canary, room.is_full, alive, _end)
 
     def begin(**_: object) -> None:
@@ -93,15 +104,23 @@ def _end() -> None:
     os._exit(DEAF)
 
 
-def _register(app: Celery, shop: Workshop, step: Step, room: Room) -> None:
-    def task(job_id: str) -> None:
+def _register(app: Celery, shop: Workshop, step: Step, room: Room, here: Here) -> None:
+    def task(self: Any, job_id: str) -> None:
         try:
             with room:
-                goes_on = run(shop, job_id, step)
+                following = run(shop, job_id, step, here)
         except Unavailable as error:  # the ledger: the rescue finds the job when it is back
             log.ledger_down(job_id, step.stage, error.reason)
-            goes_on = False
-        if not goes_on:
-            raise Ignore  # ends the chain without a failure; what comes next stands in the ledger
+            following = None
+        _cut(self.request.chain, following)
 
-    app.task(name=name_of(step.stage), typing=False)(task)
+    app.task(name=name_of(step.stage), bind=True, typing=False)(task)
+
+
+def _cut(chain: list[dict[str, Any]] | None, following: Stage | None) -> None:
+    """Take the stages out of the rest of the chain that are done, or all when nothing is to follow.
+
+    What comes next stands in the ledger; the chain only carries it there. Celery keeps the next link last.
+    """
+    while chain and (following is None or chain[-1]["task"] != name_of(following)):
+        chain.pop()

@@ -15,6 +15,7 @@ from tasks.ledger.leases import Held, Lease, Leases
 from tasks.ledger.notices import Notice, Notices
 from tasks.ledger.redeliveries import Redeliveries, Redelivery, Wanted, obstacle
 from tasks.ledger.rows import DeliveryState, Event
+from tasks.ledger.together import Together
 from tasks.ledger.tokens import Scope, Token, Tokens
 
 __all__ = [
@@ -48,8 +49,9 @@ class Ledger:
     def __init__(self, url: str) -> None:
         self.database = Database(url)
         self.jobs = Jobs(self.database)
-        self.leases = Leases(self.database)
-        self.deliveries = Deliveries(self.database)
+        together = Together(self.database)
+        self.leases = Leases(self.database, together)
+        self.deliveries = Deliveries(self.database, together)
         self.redeliveries = Redeliveries(self.database)
         self.endpoints = Endpoints(self.database)
         self.backlog = Backlog(self.database)

@@ -12,6 +12,7 @@ from tasks.ledger.engine import Database
 from tasks.ledger.leases import Lease
 from tasks.ledger.rows import DeliveryState, attempt_of, delivery_of
 from tasks.ledger.schema import attempts, deliveries, jobs
+from tasks.ledger.together import Together
 from tasks.models import OWN_SOURCE, RESTING, Attempt, Delivery, Outcome, Stage
 
 PATIENCE = 3
@@ -23,8 +24,9 @@ REOPENED = {"state": "pending", "attempts": 0, "due_at": None, "reason": "", "tr
 class Deliveries:
     """What a job sends, and how often it was tried."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, together: Together) -> None:
         self._database = database
+        self._together = together
 
     def plan(self, lease: Lease, planned: Sequence[Delivery]) -> None:
         """Write what the job will send. One that was sent stays as it was sent. Raises LeaseLost."""
@@ -92,7 +94,8 @@ class Deliveries:
         An attempt still open from a worker that died is marked in doubt: it may have reached the other side.
         """
         now = now_ms()
-        with self._database.write() as connection:
+
+        def write(connection: sa.Connection) -> int:
             _fence(connection, lease)
             _doubt(connection, lease, ordinal, now, "the worker died in this attempt; sent again under the same key")
             _move(connection, lease, ordinal, tried_since=sa.func.coalesce(deliveries.c.tried_since, now))
@@ -111,13 +114,18 @@ class Deliveries:
                 ).scalar_one()
             )
 
+        return self._together.run(write)
+
     def sent(self, lease: Lease, ordinal: int, attempt: int, number: int, outcome: Outcome) -> None:
         """The other side took it. Raises LeaseLost."""
         now = now_ms()
-        with self._database.write() as connection:
+
+        def write(connection: sa.Connection) -> None:
             _fence(connection, lease)
             _end(connection, attempt, now, "sent", outcome.detail, outcome.code, outcome.response)
             _move(connection, lease, ordinal, state="sent", attempts=number, due_at=None, reason="", sent_at=now)
+
+        self._together.run(write)
 
     def failed(
         self, lease: Lease, ordinal: int, attempt: int, number: int, *, outcome: str, reason: str, due_at: int | None
@@ -125,11 +133,14 @@ class Deliveries:
         """It did not go out: wait until `due_at`, or for good when that is None. Raises LeaseLost."""
         now = now_ms()
         state = "failed" if due_at is None else "pending"
-        with self._database.write() as connection:
+
+        def write(connection: sa.Connection) -> None:
             _fence(connection, lease)
             _end(connection, attempt, now, outcome, reason, None, "")
             values = {"state": state, "attempts": number, "due_at": due_at, "reason": reason}
             _move(connection, lease, ordinal, failed_at=now if due_at is None else None, **values)
+
+        self._together.run(write)
 
     def refuse(self, lease: Lease, ordinal: int, reason: str) -> None:
         """It ends without an attempt; one that a dead worker left open is in doubt. Raises LeaseLost."""

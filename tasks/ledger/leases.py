@@ -16,11 +16,13 @@ import sqlalchemy as sa
 from tasks.clock import now_ms
 from tasks.errors import LeaseLost
 from tasks.ledger.engine import Database
-from tasks.ledger.rows import event_row, job_of
+from tasks.ledger.rows import JOB_COLUMNS, event_row, job_of
 from tasks.ledger.schema import documents, events, job_blobs, jobs, results
+from tasks.ledger.together import Together
 from tasks.models import RESTING, Document, Job, Stage, State
 
 _RESTING = [state.value for state in RESTING]
+_COLUMNS = [jobs.c[name] for name in JOB_COLUMNS]
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,9 @@ class Held:
 class Leases:
     """Compare-and-set on the job's row; the row count decides."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, together: Together) -> None:
         self._database = database
+        self._together = together
 
     def claim(self, job_id: str, stage: Stage, state: State, owner: str) -> tuple[Job, Lease] | None:
         """Take the lease of `stage`, or None when it is taken, done, resting or not due yet.
@@ -56,23 +59,23 @@ class Leases:
         The attempt is counted here, before the work starts, so that a job that kills its worker is counted too.
         """
         now = now_ms()
-        with self._database.write() as connection:
-            row = connection.execute(
-                sa.update(jobs)
-                .where(jobs.c.id == job_id, jobs.c.stage == stage.value, jobs.c.lease_owner == "")
-                .where(jobs.c.state.not_in(_RESTING), sa.or_(jobs.c.due_at.is_(None), jobs.c.due_at <= now))
-                .values(
-                    state=state.value,
-                    attempts=jobs.c.attempts + 1,
-                    lease_token=jobs.c.lease_token + 1,
-                    lease_owner=owner,
-                    lease_beat=0,
-                    due_at=None,
-                    progress={},
-                    updated_at=now,
-                )
-                .returning(jobs)
-            ).one_or_none()
+        claim = (
+            sa.update(jobs)
+            .where(jobs.c.id == job_id, jobs.c.stage == stage.value, jobs.c.lease_owner == "")
+            .where(jobs.c.state.not_in(_RESTING), sa.or_(jobs.c.due_at.is_(None), jobs.c.due_at <= now))
+            .values(
+                state=state.value,
+                attempts=jobs.c.attempts + 1,
+                lease_token=jobs.c.lease_token + 1,
+                lease_owner=owner,
+                lease_beat=0,
+                due_at=None,
+                progress={},
+                updated_at=now,
+            )
+            .returning(*_COLUMNS)
+        )
+        row = self._together.run(lambda connection: connection.execute(claim).one_or_none())
         if row is None:
             return None
         return job_of(row), Lease(job_id, stage, row.lease_token, owner, now)
@@ -99,36 +102,56 @@ class Leases:
         detail: dict[str, Any],
         texts: Sequence[Document] | None = None,
         blobs: Collection[str] | None = None,
-    ) -> None:
+        then: State | None = None,
+    ) -> tuple[Job, Lease] | None:
         """Write a stage's value and the job's move in one transaction. Raises LeaseLost.
 
         `texts` and `blobs`, where given, take the place of the job's documents and of what it needs of the blob store.
+        With `then`, the state while the next stage runs, the holder goes on: the same transaction claims that stage, and
+        counts its first attempt, for the lease that is returned.
         """
         now = now_ms()
-        with self._database.write() as connection:
-            self._release(connection, lease, now, attempts=0, outages=0, **job)
+        row = {"attempts": 0, "outages": 0, **job}
+        if then:
+            row |= {"state": then.value, "attempts": 1, "lease_token": lease.token + 1, "lease_owner": lease.owner}
+            row |= {"lease_beat": 0, "due_at": None}
+
+        def write(connection: sa.Connection) -> Any:
+            moved = self._release(connection, lease, now, **row)
             _replace_result(connection, lease, value, now)
             if texts is not None:
                 _replace_documents(connection, lease.job_id, texts)
             if blobs is not None:
                 _replace_blobs(connection, lease.job_id, blobs)
             connection.execute(sa.insert(events).values(event_row(lease.job_id, event, lease.stage, detail, now)))
+            return moved
+
+        moved = self._together.run(write)
+        if not then:
+            return None
+        return job_of(moved), Lease(lease.job_id, Stage(moved.stage), moved.lease_token, lease.owner, now)
 
     def keep(self, lease: Lease, value: dict[str, Any], blobs: Collection[str]) -> None:
         """Write what a stage has by now as its value, and go on; the next attempt finds it. Raises LeaseLost."""
         now = now_ms()
-        with self._database.write() as connection:
+
+        def write(connection: sa.Connection) -> None:
             if not connection.execute(_fenced(lease).values(updated_at=now)).rowcount:
                 raise _lost(lease)
             _replace_result(connection, lease, value, now)
             _replace_blobs(connection, lease.job_id, blobs)
 
+        self._together.run(write)
+
     def stop(self, lease: Lease, *, job: dict[str, Any], event: str, detail: dict[str, Any]) -> None:
         """Give the lease back without a value: the job waits, rests or has failed. Raises LeaseLost."""
         now = now_ms()
-        with self._database.write() as connection:
+
+        def write(connection: sa.Connection) -> None:
             self._release(connection, lease, now, **job)
             connection.execute(sa.insert(events).values(event_row(lease.job_id, event, lease.stage, detail, now)))
+
+        self._together.run(write)
 
     def outages(self, lease: Lease) -> int:
         """How often in a row the stage has waited for a dependency."""
@@ -162,10 +185,12 @@ class Leases:
         return True
 
     @staticmethod
-    def _release(connection: sa.Connection, lease: Lease, now: int, **values: Any) -> None:
+    def _release(connection: sa.Connection, lease: Lease, now: int, **values: Any) -> Any:
         values = {"lease_owner": "", "progress": {}, "enqueued_at": None, "updated_at": now, **values}
-        if not connection.execute(_fenced(lease).values(values)).rowcount:
+        row = connection.execute(_fenced(lease).values(values).returning(*_COLUMNS)).one_or_none()
+        if row is None:
             raise _lost(lease)
+        return row
 
 
 def _fenced(lease: Lease) -> sa.Update:

@@ -36,7 +36,7 @@ def begin(sender, **_):
         threading.Timer(told["deaf_after"], sender.task_consumer.cancel).start()
 
 if told["busy"]:
-    worker.run = lambda shop, job_id, step: time.sleep(told["busy"])
+    worker.run = lambda *_: time.sleep(told["busy"])
 sys.exit(worker.run_worker(settings, ["extract"], 1, lambda: print("ready", flush=True), lambda: print("alive", flush=True)))
 """
 

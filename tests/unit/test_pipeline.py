@@ -108,6 +108,45 @@ def test_a_second_message_for_a_done_stage_does_nothing(shop: Workshop, intake: 
     assert len(sent) == 1
 
 
+def test_stages_of_one_worker_follow_without_the_broker(shop: Workshop, intake: Intake, sent: list[Delivery]) -> None:
+    """What serves the next queue too goes on: each stage has a lease of its own, and the story is the same."""
+    steps = {step.stage: step for step in pipeline.STAGES}
+    job_id = accept(intake)
+    assert pipeline.run(shop, job_id, EXTRACT, {**steps, Stage.DELIVER: None}.get) is Stage.DELIVER
+    halfway = job_of(shop, job_id)
+    assert (halfway.state, halfway.lease_owner, halfway.attempts, halfway.lease_token) == (State.DELIVERING, "", 0, 3)
+    assert pipeline.run(shop, job_id, DELIVER, steps.get) is None
+    events = [event.event for event in shop.ledger.jobs.events(job_id)]
+    assert events == ["accepted", "extract done", "classify done", "reply done", "deliver done"]
+    assert len(sent) == 1
+
+
+def test_the_attempt_of_a_stage_that_follows_at_once_is_counted_before_it(shop: Workshop, intake: Intake) -> None:
+    """A worker that dies in the next stage leaves it claimed, with its first attempt; its late write is refused."""
+    job_id = accept(intake)
+
+    def die(*_: object) -> pipeline.Done:
+        job = job_of(shop, job_id)
+        assert (job.stage, job.state, job.attempts, job.lease_token) == (Stage.CLASSIFY, State.CLASSIFYING, 1, 2)
+        assert shop.ledger.leases.take_back(shop.ledger.leases.held()[0], "frozen")
+        return pipeline.Done(value={"late": True})
+
+    dying = pipeline.Step(Stage.CLASSIFY, State.CLASSIFYING, die)
+    assert pipeline.run(shop, job_id, EXTRACT, {Stage.CLASSIFY: dying}.get) is None
+    assert shop.ledger.jobs.result(job_id, Stage.CLASSIFY) is None
+    assert pipeline.run(shop, job_id, CLASSIFY)
+    assert job_of(shop, job_id).stage is Stage.REPLY
+
+
+def test_a_stage_that_ends_in_review_is_followed_by_none(shop: Workshop, intake: Intake, judge: StandIn) -> None:
+    """Even where the worker would go on."""
+    judge.answer = Classification(label="invoice", confidence=0.2, review="not certain")
+    job_id = accept(intake)
+    assert pipeline.run(shop, job_id, EXTRACT, {step.stage: step for step in pipeline.STAGES}.get) is None
+    job = job_of(shop, job_id)
+    assert (job.state, job.stage, job.lease_owner) == (State.REVIEW, Stage.REPLY, "")
+
+
 def test_an_outage_costs_no_attempt(shop: Workshop, intake: Intake, judge: StandIn) -> None:
     """A dependency that is down makes the job wait, ever with the attempts it had."""
     job_id = accept(intake)
