@@ -107,18 +107,13 @@ def retry(
 
 
 def _again(ledger: Ledger, job: Job, stage: Stage | None, *, resend: bool, alone: bool) -> bool:
-    now = ledger.jobs.get(job.id)
-    if now is None or now.state is not job.state:  # somebody has moved it since it was looked for
-        return False
-    try:
-        if not ledger.jobs.retry(job.id, _begin(job, stage), why=WHY):
-            return False
+    reopen = ("failed", "pending", "sent") if resend else ("failed", "pending")
+    try:  # `was`: one that somebody has moved since it was looked for is left alone
+        return ledger.jobs.retry(job.id, _begin(job, stage), why=WHY, reopen=reopen, was=job.state)
     except Permanent:  # an alert, or a mail that has nothing to fetch
         if alone:
             raise
         return False
-    ledger.deliveries.reopen(job.id, resend=resend)
-    return True
 
 
 def _begin(job: Job, stage: Stage | None) -> Stage:

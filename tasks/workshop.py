@@ -32,7 +32,9 @@ class Workshop:
         self.judge = judge
         self.owner = this_process()
         self.heart = Heart(ledger, settings.worker.lease)
-        self.answering = Answering(settings, judge, message_id_secret(settings), self._over_cap)
+        self.answering = Answering(
+            settings, judge, message_id_secret(settings), self._over_cap, ledger.deliveries.ordinals
+        )
         self.own_addresses = own_addresses(settings)
         self.believing = Believing(settings.trust, ledger.jobs.known)
 
