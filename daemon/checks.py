@@ -27,6 +27,7 @@ from tasks.canary import workers
 from tasks.clock import iso
 from tasks.errors import Permanent, PostroomError
 from tasks.ledger import Ledger
+from tasks.outages import standings
 from tasks.payload import template_problems
 
 SECONDS = 10.0
@@ -84,6 +85,7 @@ def dependencies(settings: Settings) -> Iterator[Finding]:
             f"start it, or mend [endpoint.{name}] url",
         )
     yield from _disabled(settings)
+    yield from _outages(settings)
     yield from weaknesses(settings)
     for said in (*template_problems(settings), *alerts.template_problems(settings)):
         yield Finding("templates", "failed", said, "mend the template")
@@ -131,6 +133,19 @@ def _disabled(settings: Settings) -> Iterator[Finding]:
             if one.disabled_at:
                 said = f"disabled since {iso(one.disabled_at)}: {one.disabled_because}"
                 yield Finding(f"endpoint.{one.name}", "warning", said, f"`postroom endpoints enable {one.name}`")
+
+
+def _outages(settings: Settings) -> Iterator[Finding]:
+    """What the processes have found away, whatever a look from here says."""
+    try:
+        ledger = Ledger.open(settings.ledger)
+    except PostroomError:
+        return  # as above
+    with contextlib.closing(ledger):
+        for one in standings(ledger, settings):
+            if one.state in {"failing", "open", "half-open"}:
+                said = f"{one.state} since {iso(one.since)}, failed last {iso(one.last_failure_at)}: {one.reason}"
+                yield Finding(f"breaker {one.dependency}", "warning", said, "jobs wait for it and go on by themselves")
 
 
 def _look(what: str, look: Callable[[], str], instead: str) -> Finding:

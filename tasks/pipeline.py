@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks import log, settling
 from tasks.clock import now_ms
-from tasks.errors import LeaseLost
+from tasks.errors import LeaseLost, Unavailable
 from tasks.events.mapping import urls_of
 from tasks.events.paths import event_of
 from tasks.events.taking import take_apart
@@ -168,6 +168,9 @@ def run(shop: Workshop, job_id: str, step: Step) -> bool:
     except LeaseLost:
         log.lease_lost(job_id, step.stage)
         return False
+    except Unavailable:  # the ledger went away meanwhile: when it is back the lease is given back, with its attempt
+        shop.reporter.owe(lambda: settling.give_back(shop, job, lease))
+        raise
 
 
 def _is_past(shop: Workshop, job_id: str, stage: Stage) -> bool:

@@ -15,6 +15,7 @@ from tasks.heart import Heart, this_process
 from tasks.ledger import Ledger
 from tasks.loops import over_cap
 from tasks.model import Judge
+from tasks.outages import Reporter
 from tasks.stages.reply import Answering
 from tasks.trust import Believing
 
@@ -32,6 +33,7 @@ class Workshop:
         self.judge = judge
         self.owner = this_process()
         self.heart = Heart(ledger, settings.worker.lease)
+        self.reporter = Reporter(settings, ledger)
         self.answering = Answering(
             settings, judge, message_id_secret(settings), self._over_cap, ledger.deliveries.ordinals
         )
@@ -42,10 +44,13 @@ class Workshop:
     def open(cls, settings: Settings) -> Workshop:
         """Raises ConfigError, Unavailable (ledger) or Permanent (its schema)."""
         routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
-        return cls(settings, routes, Ledger.open(settings.ledger), Judge(settings.model))
+        shop = cls(settings, routes, Ledger.open(settings.ledger), Judge(settings.model))
+        shop.reporter.start()
+        return shop
 
     def close(self) -> None:
-        """Stop the heart and close the ledger."""
+        """Stop heart and reporter, and close the ledger."""
+        self.reporter.stop()
         self.heart.stop()
         self.ledger.close()
 

@@ -13,6 +13,7 @@ from tasks.ledger.imap_messages import ImapMessages
 from tasks.ledger.jobs import Jobs, Open
 from tasks.ledger.leases import Held, Lease, Leases
 from tasks.ledger.notices import Notice, Notices
+from tasks.ledger.outages import Outage, Outages
 from tasks.ledger.redeliveries import Redeliveries, Redelivery, Wanted, obstacle
 from tasks.ledger.rows import DeliveryState, Event
 from tasks.ledger.tokens import Scope, Token, Tokens
@@ -31,6 +32,8 @@ __all__ = [
     "Ledger",
     "Notice",
     "Open",
+    "Outage",
+    "Outages",
     "Redelivery",
     "Rule",
     "Scope",
@@ -52,6 +55,7 @@ class Ledger:
         self.deliveries = Deliveries(self.database)
         self.redeliveries = Redeliveries(self.database)
         self.endpoints = Endpoints(self.database)
+        self.outages = Outages(self.database)
         self.backlog = Backlog(self.database)
         self.notices = Notices(self.database)
         self.tokens = Tokens(self.database)
