@@ -29,6 +29,7 @@ from tasks.errors import Permanent, PostroomError
 from tasks.ledger import Ledger
 from tasks.outages import standings
 from tasks.payload import template_problems
+from tasks.stores import open_store
 
 SECONDS = 10.0
 
@@ -63,7 +64,8 @@ def never_trusted(settings: Settings, routes: Sequence[Route]) -> Iterator[Findi
 
 def dependencies(settings: Settings) -> Iterator[Finding]:
     """Look at each dependency in turn; a finding each."""
-    yield _look("ledger", lambda: _ledger(settings), "check [ledger_url] or the rights on state_dir")
+    yield _look("ledger", lambda: _ledger(settings), "make room, or check [ledger_url] or the rights on state_dir")
+    yield _look("blobs", lambda: open_store(settings).check(), "make room, or mend [blobs] or the rights on state_dir")
     yield from _broker(settings)
     yield from _model(settings)
     out = settings.smtp_out
@@ -97,6 +99,10 @@ def weaknesses(settings: Settings) -> Iterator[Finding]:
         for name, section in sections.items():
             for said in section.warnings():
                 yield Finding(f"{kind}.{name}", "warning", said)
+    if settings.blobs.endpoint.startswith("http://") and not is_loopback(
+        urlsplit(settings.blobs.endpoint).hostname or ""
+    ):
+        yield Finding("blobs", "warning", "http:// sends messages in the clear", "write https:// in [blobs] endpoint")
     web = settings.web
     reached = _reached_by_others(settings)
     if not web.enabled or not reached or web.require_token is True:
@@ -170,6 +176,7 @@ def _words(error: Exception) -> str:
 def _ledger(settings: Settings) -> str:
     ledger = Ledger.open(settings.ledger)
     try:
+        ledger.database.check_writable()
         number, _ = ledger.backlog.waiting()
         return f"{ledger.database.url.get_backend_name()}, {number} open jobs"
     finally:

@@ -13,13 +13,13 @@ from typing import IO, Annotated, Any
 import typer
 
 from daemon.console import ledger_of, one_line, settings_of
-from tasks.blobs import Blobs
 from tasks.clock import iso, moment, now_ms
 from tasks.errors import Permanent
 from tasks.files import replacing
 from tasks.intake import raw_of
 from tasks.ledger import Ledger
 from tasks.models import Job, Stage, State, first_stage
+from tasks.stores import Store, open_store
 from tasks.story import story
 
 commands = typer.Typer(rich_markup_mode=None)
@@ -146,7 +146,7 @@ def export(
     settings = settings_of(context)
     chosen = _filter(state, source, label, since, reason)
     with ledger_of(context) as ledger:
-        blobs = Blobs(settings.blobs_dir) if raw else None
+        blobs = open_store(settings) if raw else None
         lines = (json.dumps(_told(ledger, blobs, job), ensure_ascii=False) for job in chosen.jobs(ledger))
         if str(file) == "-":
             _write(sys.stdout.buffer, lines)
@@ -163,7 +163,7 @@ def _filter(states: list[State] | None, source: str, label: str, since: str, rea
         raise typer.BadParameter(str(error), param_hint="--since") from None
 
 
-def _told(ledger: Ledger, blobs: Blobs | None, job: Job) -> dict[str, Any]:
+def _told(ledger: Ledger, blobs: Store | None, job: Job) -> dict[str, Any]:
     told = story(ledger, job)
     if blobs is not None:
         try:

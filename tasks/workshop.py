@@ -9,7 +9,6 @@ from pathlib import Path
 
 from config.routes import Route, load_routes
 from config.settings import Settings
-from tasks.blobs import Blobs
 from tasks.clock import now_ms
 from tasks.heart import Heart, this_process
 from tasks.ledger import Ledger
@@ -17,6 +16,7 @@ from tasks.loops import over_cap
 from tasks.model import Judge
 from tasks.outages import Reporter
 from tasks.stages.reply import Answering
+from tasks.stores import open_store
 from tasks.trust import Believing
 
 HOUR_MS = 3_600_000
@@ -29,7 +29,7 @@ class Workshop:
         self.settings = settings
         self.routes = routes
         self.ledger = ledger
-        self.blobs = Blobs(settings.blobs_dir)
+        self.blobs = open_store(settings)
         self.judge = judge
         self.owner = this_process()
         self.heart = Heart(ledger, settings.worker.lease)

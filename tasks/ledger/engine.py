@@ -139,6 +139,11 @@ class Database:
         elif found != HEAD:
             raise Permanent(f"the ledger has schema {found}, this version needs {HEAD}; run `postroom migrate`")
 
+    def check_writable(self) -> None:
+        """Commit something that changes nothing. Raises Unavailable: locked, full or read-only."""
+        with self.write() as connection:
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = version_num"))
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
