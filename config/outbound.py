@@ -147,6 +147,11 @@ class Alerts(Section):
 
     mail: tuple[str, ...] = Field((), description="Addresses that get each alert as a mail, through [smtp_out].")
     webhook: str = Field("", description="Name of the [endpoint.NAME] that gets each alert as JSON.")
+    outage_after: float = Field(
+        60,
+        ge=0,
+        description="Seconds that model server, mail relay, broker or ledger are away before that is told, and are back.",
+    )
 
     @field_validator("mail")
     @classmethod

@@ -25,6 +25,7 @@ from config.errors import ConfigError, Problem, line_of, problems_of
 from config.imap import ImapAccount
 from config.inbound import FolderListener, SmtpListener, WebhookSource, WebListener
 from config.outbound import Alerts, SmtpOut, WebhookEndpoint
+from config.storage import BlobSettings
 from config.trust import TrustSettings
 
 SHIPPED = Path(__file__).resolve().parent
@@ -68,6 +69,7 @@ class Settings(BaseSettings):
     folder: dict[str, FolderListener] = Field(default_factory=dict, description="Drop folders by name.")
     webhook: dict[str, WebhookSource] = Field(default_factory=dict, description="Webhook sources by name.")
     trust: TrustSettings = TrustSettings()
+    blobs: BlobSettings = BlobSettings()
     smtp_out: SmtpOut = SmtpOut()
     endpoint: dict[str, WebhookEndpoint] = Field(default_factory=dict, description="Webhook endpoints by name.")
     alerts: Alerts = Alerts()

@@ -11,11 +11,11 @@ import typer
 from config.settings import Settings
 from daemon.console import ledger_of, settings_of
 from tasks import bundle
-from tasks.blobs import Blobs
 from tasks.clock import iso, now_ms
 from tasks.errors import Permanent
 from tasks.ledger import Ledger, snapshot
 from tasks.ledger.engine import HEAD
+from tasks.stores import open_store
 
 commands = typer.Typer(rich_markup_mode=None)
 
@@ -56,7 +56,7 @@ def restore(
 
 def take(settings: Settings, ledger: Ledger, file: Path) -> bundle.Manifest:
     """Make the backup. Raises Permanent or Unavailable; then an older `file` is as it was."""
-    blobs, begun = Blobs(settings.blobs_dir), now_ms()
+    blobs, begun = open_store(settings), now_ms()
     kept = settings.state_dir / "secret"
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with blobs.kept_for_backup(), tempfile.TemporaryDirectory(prefix=".backup-", dir=settings.state_dir) as folder:
@@ -85,7 +85,7 @@ def put_back(settings: Settings, file: Path, *, force: bool) -> bundle.Manifest:
         _check_place(ledger, made, force=force)
         with tempfile.TemporaryDirectory(prefix=".restore-", dir=settings.state_dir) as folder:
             copy = Path(folder) / "ledger"
-            secret = bundle.unpack(file, copy, Blobs(settings.blobs_dir))
+            secret = bundle.unpack(file, copy, open_store(settings))
             snapshot.load(ledger.database, copy)
         if secret is not None:
             place = settings.state_dir / "secret"

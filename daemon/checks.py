@@ -27,7 +27,9 @@ from tasks.canary import workers
 from tasks.clock import iso
 from tasks.errors import Permanent, PostroomError
 from tasks.ledger import Ledger
+from tasks.outages import standings
 from tasks.payload import template_problems
+from tasks.stores import open_store
 
 SECONDS = 10.0
 
@@ -62,7 +64,8 @@ def never_trusted(settings: Settings, routes: Sequence[Route]) -> Iterator[Findi
 
 def dependencies(settings: Settings) -> Iterator[Finding]:
     """Look at each dependency in turn; a finding each."""
-    yield _look("ledger", lambda: _ledger(settings), "check [ledger_url] or the rights on state_dir")
+    yield _look("ledger", lambda: _ledger(settings), "make room, or check [ledger_url] or the rights on state_dir")
+    yield _look("blobs", lambda: open_store(settings).check(), "make room, or mend [blobs] or the rights on state_dir")
     yield from _broker(settings)
     yield from _model(settings)
     out = settings.smtp_out
@@ -84,6 +87,7 @@ def dependencies(settings: Settings) -> Iterator[Finding]:
             f"start it, or mend [endpoint.{name}] url",
         )
     yield from _disabled(settings)
+    yield from _outages(settings)
     yield from weaknesses(settings)
     for said in (*template_problems(settings), *alerts.template_problems(settings)):
         yield Finding("templates", "failed", said, "mend the template")
@@ -95,6 +99,10 @@ def weaknesses(settings: Settings) -> Iterator[Finding]:
         for name, section in sections.items():
             for said in section.warnings():
                 yield Finding(f"{kind}.{name}", "warning", said)
+    if settings.blobs.endpoint.startswith("http://") and not is_loopback(
+        urlsplit(settings.blobs.endpoint).hostname or ""
+    ):
+        yield Finding("blobs", "warning", "http:// sends messages in the clear", "write https:// in [blobs] endpoint")
     web = settings.web
     reached = _reached_by_others(settings)
     if not web.enabled or not reached or web.require_token is True:
@@ -133,6 +141,19 @@ def _disabled(settings: Settings) -> Iterator[Finding]:
                 yield Finding(f"endpoint.{one.name}", "warning", said, f"`postroom endpoints enable {one.name}`")
 
 
+def _outages(settings: Settings) -> Iterator[Finding]:
+    """What the processes have found away, whatever a look from here says."""
+    try:
+        ledger = Ledger.open(settings.ledger)
+    except PostroomError:
+        return  # as above
+    with contextlib.closing(ledger):
+        for one in standings(ledger, settings):
+            if one.state in {"failing", "open", "half-open"}:
+                said = f"{one.state} since {iso(one.since)}, failed last {iso(one.last_failure_at)}: {one.reason}"
+                yield Finding(f"breaker {one.dependency}", "warning", said, "jobs wait for it and go on by themselves")
+
+
 def _look(what: str, look: Callable[[], str], instead: str) -> Finding:
     try:
         return Finding(what, "ok", look())
@@ -155,6 +176,7 @@ def _words(error: Exception) -> str:
 def _ledger(settings: Settings) -> str:
     ledger = Ledger.open(settings.ledger)
     try:
+        ledger.database.check_writable()
         number, _ = ledger.backlog.waiting()
         return f"{ledger.database.url.get_backend_name()}, {number} open jobs"
     finally:

@@ -13,13 +13,13 @@ from typing import IO, Annotated, Any
 import typer
 
 from daemon.console import ledger_of, one_line, settings_of
-from tasks.blobs import Blobs
 from tasks.clock import iso, moment, now_ms
 from tasks.errors import Permanent
 from tasks.files import replacing
 from tasks.intake import raw_of
 from tasks.ledger import Ledger
 from tasks.models import Job, Stage, State, first_stage
+from tasks.stores import Store, open_store
 from tasks.story import story
 
 commands = typer.Typer(rich_markup_mode=None)
@@ -107,18 +107,13 @@ def retry(
 
 
 def _again(ledger: Ledger, job: Job, stage: Stage | None, *, resend: bool, alone: bool) -> bool:
-    now = ledger.jobs.get(job.id)
-    if now is None or now.state is not job.state:  # somebody has moved it since it was looked for
-        return False
-    try:
-        if not ledger.jobs.retry(job.id, _begin(job, stage), why=WHY):
-            return False
+    reopen = ("failed", "pending", "sent") if resend else ("failed", "pending")
+    try:  # `was`: one that somebody has moved since it was looked for is left alone
+        return ledger.jobs.retry(job.id, _begin(job, stage), why=WHY, reopen=reopen, was=job.state)
     except Permanent:  # an alert, or a mail that has nothing to fetch
         if alone:
             raise
         return False
-    ledger.deliveries.reopen(job.id, resend=resend)
-    return True
 
 
 def _begin(job: Job, stage: Stage | None) -> Stage:
@@ -151,7 +146,7 @@ def export(
     settings = settings_of(context)
     chosen = _filter(state, source, label, since, reason)
     with ledger_of(context) as ledger:
-        blobs = Blobs(settings.blobs_dir) if raw else None
+        blobs = open_store(settings) if raw else None
         lines = (json.dumps(_told(ledger, blobs, job), ensure_ascii=False) for job in chosen.jobs(ledger))
         if str(file) == "-":
             _write(sys.stdout.buffer, lines)
@@ -168,7 +163,7 @@ def _filter(states: list[State] | None, source: str, label: str, since: str, rea
         raise typer.BadParameter(str(error), param_hint="--since") from None
 
 
-def _told(ledger: Ledger, blobs: Blobs | None, job: Job) -> dict[str, Any]:
+def _told(ledger: Ledger, blobs: Store | None, job: Job) -> dict[str, Any]:
     told = story(ledger, job)
     if blobs is not None:
         try:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from celery import Celery
 
 from config.settings import Settings
+from daemon.outages import Watcher
 from daemon.retention import SlowTick
 from tasks import log
 from tasks.app import BROKER_ERRORS, make_app, publish, queued
@@ -31,7 +32,8 @@ class Rescue:
         self._ledger = ledger
         self._app = app
         self._beats: dict[str, tuple[Held, float]] = {}
-        self._broker_down = False
+        self.broker_down = ""
+        """Why the broker does not answer; empty when it does."""
 
     def tick(self) -> int:
         """Free dead leases, then publish what nobody has; the number of jobs published. Raises Unavailable."""
@@ -40,13 +42,13 @@ class Rescue:
             depth = queued(self._app)
             published = self._publish(depth)
         except BROKER_ERRORS as error:
-            if not self._broker_down:
+            if not self.broker_down:
                 log.broker_down(str(error))
-            self._broker_down = True
+            self.broker_down = str(error) or type(error).__name__
             return 0
-        if self._broker_down:
+        if self.broker_down:
             log.broker_up()
-        self._broker_down = False
+        self.broker_down = ""
         return published
 
     def free_leases(self) -> None:
@@ -99,13 +101,14 @@ def run(settings: Settings, stop: threading.Event, ready: Callable[[str], None])
     """Tick until `stop` is set."""
     ledger = Ledger.open(settings.ledger)
     rescue = Rescue(settings, ledger, make_app(settings))
-    slow = SlowTick(settings, ledger)
+    slow, watcher = SlowTick(settings, ledger), Watcher(settings, ledger)
     ready(f"rescue every {settings.rescue.tick:g} s")
     while not stop.wait(settings.rescue.tick):
         try:
             while rescue.tick() >= BATCH and not stop.is_set():
                 pass
+            watcher.look(rescue.broker_down)
             slow.step()
         except Unavailable as error:
-            log.rescue_waits(error.reason)
+            watcher.ledger_down(error)
     ledger.close()

@@ -12,9 +12,9 @@ import typer
 
 from config.settings import Settings
 from daemon.console import ledger_of, settings_of
-from tasks.blobs import Blobs
 from tasks.ledger import Ledger
 from tasks.retention import KEY_DAYS, Removed, preview, sweep
+from tasks.stores import open_store
 
 commands = typer.Typer(rich_markup_mode=None)
 _log = structlog.get_logger("postroom.retention")
@@ -28,7 +28,7 @@ def retention(
     """Remove ended jobs that are older than [retention] says, and stored messages that no job needs any more."""
     settings = settings_of(context)
     with ledger_of(context) as ledger:
-        blobs = Blobs(settings.blobs_dir)
+        blobs = open_store(settings)
         run = preview if dry_run else sweep
         _tell(settings, run(ledger, blobs, settings.retention), "would be removed" if dry_run else "removed")
 
@@ -65,5 +65,5 @@ class SlowTick:
             _log.info("removed", state=removed.state, jobs=removed.jobs, blobs=removed.blobs, bytes=removed.bytes)
         if removed is None and self._settings.retention.days() and time.monotonic() >= self._next:
             self._next = time.monotonic() + self._settings.retention.every
-            self._steps = sweep(self._ledger, Blobs(self._settings.blobs_dir), self._settings.retention)
+            self._steps = sweep(self._ledger, open_store(self._settings), self._settings.retention)
         return removed

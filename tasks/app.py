@@ -62,6 +62,7 @@ def publish(app: Celery, job_id: str, stage: Stage) -> None:
 def queued(app: Celery) -> dict[str, int]:
     """Messages that wait in each queue. Raises one of BROKER_ERRORS."""
     with app.connection_for_read() as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)  # else six seconds of tries
         channel: Any = connection.default_channel
         return {queue: int(channel._size(queue)) for queue in QUEUES}  # kombu has no public call for it
 

@@ -101,6 +101,18 @@ class Blobs:
             )
         return data
 
+    def check(self) -> str:
+        """Store and remove a few bytes; where. Raises Unavailable: a full or read-only disk, for instance."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(prefix=_PART, dir=self.root) as file:
+                file.write(b"postroom" * 512)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise Unavailable("blobs", f"cannot store anything in {self.root}: {error.strerror}") from error
+        return str(self.root)
+
     def old(self, folder: int, before: float) -> list[tuple[str, int]]:
         """Digest and size of what lies in the `folder`-th of 256 and was last stored before a time (seconds)."""
         found = []

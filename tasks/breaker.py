@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Policy:
     longest_pause: float = 300
     patience: float = 1
     """How long a probe may be under way for other calls to wait for it; later they are refused at once."""
+    trusted: bool = False
+    """Whether it counts as well before its first answer."""
 
 
 class Paused(Exception):
@@ -50,7 +53,7 @@ class Breaker:
         self._changed = threading.Condition()
         self._under_way = 0
         self._probed_at = 0.0
-        self._trusted = False
+        self._trusted = self._policy.trusted
         self._streak = 0
         self._results: collections.deque[tuple[float, bool]] = collections.deque(maxlen=1000)
         self._open_until = 0.0
@@ -71,6 +74,25 @@ class Breaker:
                 if patience <= 0:
                     raise Paused(self._policy.first_pause)
                 self._changed.wait(patience)
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether its last call came back well: a call that begins now is no probe."""
+        return self._trusted
+
+    def answers(self) -> None:
+        """It has shown a sign of life while a call is under way, which others need not wait for any longer."""
+        with self._changed:
+            self._trusted = True
+            self._changed.notify_all()
+
+    def state(self) -> tuple[Literal["closed", "open", "half-open"], float]:
+        """`open` refuses calls for so many seconds more, `half-open` lets one through that decides."""
+        with self._changed:
+            left = self._open_until - self._clock()
+            if left > 0:
+                return "open", left
+            return ("half-open" if self._pause else "closed"), 0.0
 
     def leave(self, *, alive: bool) -> None:
         """End a call; `alive` tells whether the endpoint answered as a working one does, be it with a refusal."""

@@ -15,11 +15,11 @@ from typing import IO, Literal
 
 from pydantic import ValidationError
 
-from tasks.blobs import Blobs
 from tasks.clock import now_ms
 from tasks.errors import Permanent
 from tasks.files import replacing
 from tasks.models import Noun
+from tasks.stores import Store
 
 FORMAT = 1
 LEDGER, SECRET, MANIFEST = "ledger", "secret", "manifest.json"
@@ -51,7 +51,7 @@ def write(
     revision: str,
     begun: int,
     secret: bytes | None,
-    blobs: Blobs,
+    blobs: Store,
     digests: Iterable[str],
 ) -> Manifest:
     """Write the backup; damaged blobs are named in its manifest instead. Raises Permanent or Unavailable."""
@@ -113,7 +113,7 @@ def check(path: Path) -> Manifest:
     return manifest
 
 
-def unpack(path: Path, ledger: Path, blobs: Blobs) -> bytes | None:
+def unpack(path: Path, ledger: Path, blobs: Store) -> bytes | None:
     """Write the ledger to a file and every blob to the store; the secret. Raises Permanent or Unavailable."""
     secret = None
     for name, file in _members(path):

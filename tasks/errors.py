@@ -31,7 +31,7 @@ class Transient(PostroomError):
 
 
 class Unavailable(Transient):
-    """A dependency (`dependency`: "ollama", "smtp:host", "redis", ...) is down or busy: wait, at no attempt's cost.
+    """A dependency (`dependency`: "ollama:URL", "smtp:host:port", "redis", ...) is down or busy: wait, at no attempt's cost.
 
     `asked` is False when it was not even tried this time, because a breaker leaves it alone.
     """

@@ -10,18 +10,18 @@ from functools import partial
 
 from config.settings import Settings
 from tasks import log
-from tasks.blobs import Blobs
 from tasks.ledger import Arrival, Ledger
 from tasks.ledger.arrivals import Arrivals
 from tasks.mailhead import thread_of
 from tasks.models import Envelope, Kind, Receipt, Stage, first_stage
+from tasks.stores import Store, open_store
 
 
 class Intake:
     """Accepts messages from every listener. Thread-safe; callers that come together share one fsync."""
 
     def __init__(
-        self, ledger: Ledger, blobs: Blobs, inline_limit: int, nudge: Callable[[str, Stage], None] | None = None
+        self, ledger: Ledger, blobs: Store, inline_limit: int, nudge: Callable[[str, Stage], None] | None = None
     ) -> None:
         self.ledger = ledger
         self._blobs = blobs
@@ -35,7 +35,7 @@ class Intake:
 
         Raises Unavailable when the ledger does not answer, Permanent when its schema is another version's.
         """
-        return cls(Ledger.open(settings.ledger), Blobs(settings.blobs_dir), settings.inline_limit, nudge)
+        return cls(Ledger.open(settings.ledger), open_store(settings), settings.inline_limit, nudge)
 
     def accept(self, envelope: Envelope, raw: bytes) -> Receipt:
         """Take a message over. When this returns, message and job are on disk.
@@ -81,7 +81,7 @@ class Intake:
                     self.nudge(receipt.job_id, first_stage(envelope.kind))
 
 
-def raw_of(ledger: Ledger, blobs: Blobs, job_id: str, sha256: str) -> bytes:
+def raw_of(ledger: Ledger, blobs: Store, job_id: str, sha256: str) -> bytes:
     """The raw bytes of a job, from its row or the blob store. Raises Permanent when they are gone or damaged."""
     raw = ledger.jobs.raw(job_id)
     return raw if raw is not None else blobs.get(sha256)

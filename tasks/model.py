@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from config.engine import ModelSettings
 from config.routes import Route
 from tasks.errors import NeedsReview, Transient, Unavailable
+from tasks.guard import guard
 from tasks.judging.budget import TEMPLATE_TOKENS, estimate, fewest
 from tasks.judging.calls import Answer, Ask, OnProgress, Progress, TooLong
 from tasks.judging.classify import FreeText, Trip
@@ -53,7 +54,7 @@ class Judge:
     ) -> Classification:
         """Label, fields and summary of one job; `Classification.review` says why a person has to look, if one has to.
 
-        Raises NeedsReview when there is nothing to read or nothing fits, Unavailable("ollama", ...) when the server
+        Raises NeedsReview when there is nothing to read or nothing fits, Unavailable (`ollama:HOST`) when the server
         or the model is not there, Transient when an answer broke off.
         """
         trip = Trip(self._engine, self._prompts, self._settings, route, progress)
@@ -93,11 +94,12 @@ class Ollama:
             trust_env=not _is_loopback(self.host),
         )
         self._limits: dict[str, int] = {}
+        self._name = f"ollama:{settings.address()}"
 
     def context_limit(self, model: str) -> int:
         """The longest context (tokens) that `model` was trained for: Ollama cuts at it, whatever num_ctx says."""
         if model not in self._limits:
-            with self._translated(model):
+            with guard(self._name).call(self._probe), self._translated(model):
                 told = self._client.show(model).modelinfo or {}
             lengths = [int(value) for key, value in told.items() if key.endswith(".context_length")]
             self._limits[model] = min(lengths, default=self._settings.num_ctx)
@@ -114,7 +116,7 @@ class Ollama:
             factor = (expected + wish.predict) / wish.num_ctx
             raise TooLong(f"about {expected} tokens do not fit into {wish.num_ctx}", factor)
         started = time.monotonic()
-        with self._translated(wish.model):
+        with guard(self._name).call(self._probe), self._translated(wish.model):
             answer = self._stream(wish, started + self._settings.call_timeout, progress)
         _log.debug(
             "model_call",
@@ -163,6 +165,17 @@ class Ollama:
         answer.text = "".join(pieces)
         return answer
 
+    def _probe(self) -> None:
+        """A question that costs a server nothing. Raises Unavailable when it does not answer within the time to connect."""
+        try:
+            httpx.get(
+                f"{self._settings.address()}/api/version",
+                timeout=self._settings.connect_timeout,
+                trust_env=not _is_loopback(self.host),
+            )
+        except httpx.HTTPError as error:
+            raise Unavailable(self._name, f"{self.host} does not answer: {type(error).__name__}") from None
+
     @contextmanager
     def _translated(self, model: str) -> Iterator[None]:
         """The client's errors as Postroom's."""
@@ -171,7 +184,7 @@ class Ollama:
         except ollama.ResponseError as error:
             raise self._said(error, model) from None
         except (httpx.ConnectError, httpx.TimeoutException, ConnectionError) as error:
-            raise Unavailable("ollama", f"{self.host} does not answer: {type(error).__name__}") from None
+            raise Unavailable(self._name, f"{self.host} does not answer: {type(error).__name__}") from None
         except httpx.TransportError as error:
             raise Transient(f"{self.host} broke the connection: {type(error).__name__}") from None
         except (ValidationError, ValueError) as error:
@@ -183,11 +196,11 @@ class Ollama:
             return TooLong(f"the server refuses the prompt: {said}")
         if error.status_code == 404:
             what_to_do = f"run `ollama pull {model}` there or change [model] name"
-            return Unavailable("ollama", f"{self.host} has no model {model}; {what_to_do}")
+            return Unavailable(self._name, f"{self.host} has no model {model}; {what_to_do}")
         if error.status_code in {401, 403}:
-            return Unavailable("ollama", f"{self.host} refuses us (HTTP {error.status_code}): {said}")
+            return Unavailable(self._name, f"{self.host} refuses us (HTTP {error.status_code}): {said}")
         if error.status_code in {429, 503}:
-            return Unavailable("ollama", f"{self.host} is busy: {said}")
+            return Unavailable(self._name, f"{self.host} is busy: {said}")
         when = f"answered {error.status_code}" if error.status_code > 0 else "failed in mid-answer"
         return Transient(f"{self.host} {when}: {said}")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from tasks import log, settling
 from tasks.clock import now_ms
-from tasks.errors import LeaseLost
+from tasks.errors import LeaseLost, Unavailable
 from tasks.events.mapping import urls_of
 from tasks.events.paths import event_of
 from tasks.events.taking import take_apart
@@ -189,6 +190,9 @@ def run(shop: Workshop, job_id: str, step: Step, here: Here = elsewhere) -> Stag
         except LeaseLost:
             log.lease_lost(job.id, lease.stage)
             return None
+        except Unavailable:  # the ledger went away meanwhile: when it is back the lease is given back, with its attempt
+            shop.reporter.owe(partial(settling.give_back, shop, job, lease))
+            raise
     return following.stage if following else None
 
 

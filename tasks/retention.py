@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from config.engine import RetentionSettings
-from tasks.blobs import Blobs
 from tasks.clock import now_ms
 from tasks.ledger import Ledger, Rule
 from tasks.models import State
+from tasks.stores import Store
 
 DAY_MS = 86_400_000
 KEY_DAYS = 30
@@ -45,7 +45,7 @@ def rules(settings: RetentionSettings) -> list[Rule]:
     ]
 
 
-def preview(ledger: Ledger, blobs: Blobs, settings: RetentionSettings) -> list[Removed]:
+def preview(ledger: Ledger, blobs: Store, settings: RetentionSettings) -> list[Removed]:
     """What `sweep` would remove now. Blobs of the jobs that would go are not counted: they go a grace later."""
     gone = [Removed(state=rule.state.value, jobs=ledger.archive.count(rule)) for rule in rules(settings)]
     before = time.time() - GRACE_SECONDS
@@ -53,7 +53,7 @@ def preview(ledger: Ledger, blobs: Blobs, settings: RetentionSettings) -> list[R
     return [*gone, Removed(blobs=len(unused), bytes=sum(size for _, size in unused))]
 
 
-def sweep(ledger: Ledger, blobs: Blobs, settings: RetentionSettings) -> Iterator[Removed]:
+def sweep(ledger: Ledger, blobs: Store, settings: RetentionSettings) -> Iterator[Removed]:
     """Remove it, in small steps: each is one transaction or one folder. Safe in several places at once."""
     for rule in rules(settings):
         while number := ledger.archive.remove(rule, BATCH):
@@ -68,7 +68,7 @@ def sweep(ledger: Ledger, blobs: Blobs, settings: RetentionSettings) -> Iterator
         yield Removed(blobs=len(gone), bytes=sum(gone))
 
 
-def _unused(ledger: Ledger, blobs: Blobs, folder: int, before: float) -> list[tuple[str, int]]:
+def _unused(ledger: Ledger, blobs: Store, folder: int, before: float) -> list[tuple[str, int]]:
     old = blobs.old(folder, before)
     used: set[str] = set()
     for start in range(0, len(old), BATCH):

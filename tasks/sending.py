@@ -34,23 +34,29 @@ def send_all(ledger: Ledger, settings: Settings, job: Job, held: Held) -> int:
     """
     planned = ledger.deliveries.of(job.id)
     _keep_order(ledger, job, planned)
-    for state in planned:
-        if state.state != "pending" or _refused(ledger, job, held, state):
-            continue
-        if (state.due_at or 0) <= now_ms():
-            held.progress(f"sending {state.delivery.transport}", 0)
-            _try(ledger, settings, job, held, state)
-    pending = [state for state in ledger.deliveries.of(job.id) if state.state == "pending"]
+    tried = [_turn(ledger, settings, job, held, state) for state in planned]
     # an endpoint that was disabled meanwhile, here or by somebody else, keeps the job waiting no longer
-    if waiting := [state for state in pending if not _refused(ledger, job, held, state)]:
+    after = [_unless_refused(ledger, job, held, state) for state in tried]
+    if waiting := [state for state in after if state.state == "pending"]:
         first = min(waiting, key=lambda state: state.due_at or 0)
         raise Waiting(first.due_at or 0, f"{first.delivery.transport} to {_target(first)}: {first.reason}")
-    after = ledger.deliveries.of(job.id)
     if failed := [state for state in after if state.state == "failed"]:
         raise Permanent(
             "; ".join(f"{state.delivery.transport} to {_target(state)}: {state.reason}" for state in failed)
         )
     return len(after)
+
+
+def _turn(ledger: Ledger, settings: Settings, job: Job, held: Held, state: DeliveryState) -> DeliveryState:
+    """One look at one delivery: an attempt, when it is due. The delivery as it stands in the ledger now.
+
+    Nobody else changes it as long as the lease is held: so it needs not be read again.
+    """
+    state = _unless_refused(ledger, job, held, state)
+    if state.state != "pending" or (state.due_at or 0) > now_ms():
+        return state
+    held.progress(f"sending {state.delivery.transport}", 0)
+    return _try(ledger, settings, job, held, state)
 
 
 def _keep_order(ledger: Ledger, job: Job, planned: Sequence[DeliveryState]) -> None:
@@ -67,17 +73,17 @@ def _target(state: DeliveryState) -> str:
     return state.delivery.target.rpartition("@")[2]
 
 
-def _refused(ledger: Ledger, job: Job, held: Held, state: DeliveryState) -> bool:
-    """Whether the delivery's endpoint is disabled; it has ended then, without an attempt."""
+def _unless_refused(ledger: Ledger, job: Job, held: Held, state: DeliveryState) -> DeliveryState:
+    """A pending delivery whose endpoint is disabled has ended, without an attempt; every other one is as it was."""
     delivery = state.delivery
-    reason = health.refusal(ledger, delivery)
-    if reason:
-        ledger.deliveries.refuse(held.lease, delivery.ordinal, reason)
-        log.delivery(job, delivery.transport, delivery.target, "refused", reason, state.attempts, delivery.key)
-    return bool(reason)
+    if state.state != "pending" or not (reason := health.refusal(ledger, delivery)):
+        return state
+    ledger.deliveries.refuse(held.lease, delivery.ordinal, reason)
+    log.delivery(job, delivery.transport, delivery.target, "refused", reason, state.attempts, delivery.key)
+    return state.model_copy(update={"state": "failed", "due_at": None, "reason": reason})
 
 
-def _try(ledger: Ledger, settings: Settings, job: Job, held: Held, state: DeliveryState) -> None:
+def _try(ledger: Ledger, settings: Settings, job: Job, held: Held, state: DeliveryState) -> DeliveryState:
     delivery, number = state.delivery, state.attempts + 1
     attempt = ledger.deliveries.begin(held.lease, delivery.ordinal, number)
     try:
@@ -90,10 +96,14 @@ def _try(ledger: Ledger, settings: Settings, job: Job, held: Held, state: Delive
         )
         log.delivery(job, delivery.transport, delivery.target, kind, reason, number, delivery.key)
         health.failed(ledger, settings, delivery, error)
+        ends = "failed" if due_at is None else "pending"
+        now = {"state": ends, "attempts": counted, "due_at": due_at, "reason": reason}
     else:
         ledger.deliveries.sent(held.lease, delivery.ordinal, attempt, number, outcome)
         log.delivery(job, delivery.transport, delivery.target, "sent", outcome.detail, number, delivery.key)
         health.succeeded(ledger, delivery)
+        now = {"state": "sent", "attempts": number, "due_at": None, "reason": ""}
+    return state.model_copy(update=now)
 
 
 def _after(settings: Settings, state: DeliveryState, error: Exception) -> tuple[str, str, int | None]:

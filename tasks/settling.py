@@ -73,6 +73,14 @@ def wait_out(shop: Workshop, job: Job, lease: Lease, error: Unavailable) -> None
     log.stage_waits(job, lease.stage, error.reason, wait, outage=True)
 
 
+def give_back(shop: Workshop, job: Job, lease: Lease) -> None:
+    """The ledger was away when the stage wanted to write: it runs again at once, and has lost no attempt."""
+    reason = "the ledger did not answer when the stage wanted to write"
+    row = {"state": State.WAITING.value, "reason": reason, "due_at": now_ms(), "attempts": max(0, job.attempts - 1)}
+    detail = {"dependency": "ledger", "reason": reason, "due_at": row["due_at"]}
+    shop.ledger.leases.stop(lease, job=row, event="unavailable", detail=detail)
+
+
 def try_again(shop: Workshop, job: Job, lease: Lease, reason: str, retry_after: float | None) -> None:
     """A transient error: full jitter over a doubling wait, up to the limit of attempts."""
     settings = shop.settings.worker

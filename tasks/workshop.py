@@ -9,13 +9,14 @@ from pathlib import Path
 
 from config.routes import Route, load_routes
 from config.settings import Settings
-from tasks.blobs import Blobs
 from tasks.clock import now_ms
 from tasks.heart import Heart, this_process
 from tasks.ledger import Ledger
 from tasks.loops import over_cap
 from tasks.model import Judge
+from tasks.outages import Reporter
 from tasks.stages.reply import Answering
+from tasks.stores import open_store
 from tasks.trust import Believing
 
 HOUR_MS = 3_600_000
@@ -28,11 +29,14 @@ class Workshop:
         self.settings = settings
         self.routes = routes
         self.ledger = ledger
-        self.blobs = Blobs(settings.blobs_dir)
+        self.blobs = open_store(settings)
         self.judge = judge
         self.owner = this_process()
         self.heart = Heart(ledger, settings.worker.lease)
-        self.answering = Answering(settings, judge, message_id_secret(settings), self._over_cap)
+        self.reporter = Reporter(settings, ledger)
+        self.answering = Answering(
+            settings, judge, message_id_secret(settings), self._over_cap, ledger.deliveries.ordinals
+        )
         self.own_addresses = own_addresses(settings)
         self.believing = Believing(settings.trust, ledger.jobs.known)
 
@@ -40,10 +44,13 @@ class Workshop:
     def open(cls, settings: Settings) -> Workshop:
         """Raises ConfigError, Unavailable (ledger) or Permanent (its schema)."""
         routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
-        return cls(settings, routes, Ledger.open(settings.ledger), Judge(settings.model))
+        shop = cls(settings, routes, Ledger.open(settings.ledger), Judge(settings.model))
+        shop.reporter.start()
+        return shop
 
     def close(self) -> None:
-        """Stop the heart and close the ledger."""
+        """Stop heart and reporter, and close the ledger."""
+        self.reporter.stop()
         self.heart.stop()
         self.ledger.close()
 

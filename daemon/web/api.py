@@ -19,7 +19,6 @@ from daemon.web.auth import BEARER, Guard
 from daemon.web.mailboxes import stale_folders
 from daemon.web.results import result_of
 from tasks.app import BROKER_ERRORS, make_app, ping
-from tasks.blobs import Blobs
 from tasks.clock import now_ms
 from tasks.errors import Permanent, Unavailable
 from tasks.ids import LENGTH
@@ -27,6 +26,7 @@ from tasks.intake import raw_of
 from tasks.ledger import Ledger, Scope
 from tasks.models import RESTING, TERMINAL, Job, State
 from tasks.payload import Payload
+from tasks.stores import open_store
 from tasks.story import story, summary
 
 _ID = re.compile(rf"[0-9a-z]{{{LENGTH}}}")
@@ -70,7 +70,7 @@ def health(settings: Settings, ledger: Ledger) -> APIRouter:
 def router(settings: Settings, ledger: Ledger, guard: Guard, stop: threading.Event) -> APIRouter:
     """The routes that read jobs. Streams end when `stop` is set."""
     routes = APIRouter(tags=["jobs"], dependencies=[Depends(BEARER), Depends(guard.needs(Scope.READ))])
-    blobs = Blobs(settings.blobs_dir)
+    blobs = open_store(settings)
     streams = _Streams(ledger, stop)
 
     @routes.get("/jobs", responses=openapi.READS)

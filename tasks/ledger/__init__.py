@@ -13,6 +13,7 @@ from tasks.ledger.imap_messages import ImapMessages
 from tasks.ledger.jobs import Jobs, Open
 from tasks.ledger.leases import Held, Lease, Leases
 from tasks.ledger.notices import Notice, Notices
+from tasks.ledger.outages import Outage, Outages
 from tasks.ledger.redeliveries import Redeliveries, Redelivery, Wanted, obstacle
 from tasks.ledger.rows import DeliveryState, Event
 from tasks.ledger.together import Together
@@ -32,6 +33,8 @@ __all__ = [
     "Ledger",
     "Notice",
     "Open",
+    "Outage",
+    "Outages",
     "Redelivery",
     "Rule",
     "Scope",
@@ -54,6 +57,7 @@ class Ledger:
         self.deliveries = Deliveries(self.database, together)
         self.redeliveries = Redeliveries(self.database)
         self.endpoints = Endpoints(self.database)
+        self.outages = Outages(self.database)
         self.backlog = Backlog(self.database)
         self.notices = Notices(self.database)
         self.tokens = Tokens(self.database)

@@ -10,7 +10,7 @@ from tasks.clock import now_ms
 from tasks.ledger.engine import Database
 from tasks.ledger.jobs import Open
 from tasks.ledger.schema import jobs
-from tasks.models import RESTING, Stage, State
+from tasks.models import OWN_SOURCE, RESTING, Stage, State
 
 _RESTING = [state.value for state in RESTING]
 
@@ -30,6 +30,11 @@ class Backlog:
     def lost(self, limit: int, *, enqueued_before: int) -> list[Open]:
         """Jobs that were published before `enqueued_before` (milliseconds) and that no worker has taken."""
         return self._opens(self._open(now_ms()).where(jobs.c.enqueued_at < enqueued_before).limit(limit))
+
+    def own(self, limit: int) -> list[str]:
+        """Alerts that are due, oldest first."""
+        query = self._open(now_ms()).where(jobs.c.source == OWN_SOURCE, jobs.c.stage == Stage.DELIVER.value)
+        return [one.job_id for one in self._opens(query.limit(limit))]
 
     def take(self, job_ids: Sequence[str], *, enqueued_before: int) -> list[str]:
         """Mark these as published, and tell which are ours to publish, in order of arrival.

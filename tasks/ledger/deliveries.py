@@ -53,6 +53,13 @@ class Deliveries:
             ).all()
         return [delivery_of(row) for row in rows]
 
+    def ordinals(self, job_id: str) -> list[tuple[int, str, str]]:
+        """Ordinal, transport and target of each of the job's deliveries, in order."""
+        columns = (deliveries.c.ordinal, deliveries.c.transport, deliveries.c.target)
+        query = sa.select(*columns).where(deliveries.c.job_id == job_id).order_by(deliveries.c.ordinal)
+        with self._database.read() as connection:
+            return [tuple(row) for row in connection.execute(query)]
+
     def answered_first(self, job_id: str) -> str:
         """A mail of the same conversation that came earlier and whose answer is still to come; empty when none is.
 
@@ -149,16 +156,6 @@ class Deliveries:
             _fence(connection, lease)
             _doubt(connection, lease, ordinal, now, "the worker died in this attempt; not sent again")
             _move(connection, lease, ordinal, state="failed", due_at=None, reason=reason, failed_at=now)
-
-    def reopen(self, job_id: str, *, resend: bool) -> None:
-        """Make the job's failed deliveries (and with `resend` sent ones too) pending again."""
-        states = ["failed", "pending", "sent"] if resend else ["failed", "pending"]
-        with self._database.write() as connection:
-            connection.execute(
-                sa.update(deliveries)
-                .where(deliveries.c.job_id == job_id, deliveries.c.state.in_(states))
-                .values(REOPENED)
-            )
 
     def sent_to(self, target: str, since: int) -> list[int]:
         """When mail went to `target` after `since` (milliseconds), for the cap on replies; alerts are none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,10 @@ import sqlalchemy as sa
 
 from tasks.clock import now_ms
 from tasks.errors import Permanent
+from tasks.ledger.deliveries import REOPENED
 from tasks.ledger.engine import Database
 from tasks.ledger.rows import JOB_COLUMNS, Event, document_of, event_row, is_id, job_of
-from tasks.ledger.schema import DONE_SENDERS, documents, events, jobs, results
+from tasks.ledger.schema import DONE_SENDERS, deliveries, documents, events, jobs, results
 from tasks.models import OWN_SOURCE, STATE_BEFORE, TERMINAL, Document, Job, Stage, State
 
 _FIRST = ("accepted", "alert")
@@ -152,10 +153,21 @@ class Jobs:
         detail = {"source": job.source, "bytes": job.raw_size}
         return [Event(at=job.received_at, event="accepted", stage="", detail=detail), *found]
 
-    def retry(self, job_id: str, stage: Stage, *, why: str, approve: bool = False) -> bool:
+    def retry(
+        self,
+        job_id: str,
+        stage: Stage,
+        *,
+        why: str,
+        approve: bool = False,
+        reopen: Collection[str] = (),
+        was: State | None = None,
+    ) -> bool:
         """Put a job back before `stage`, whatever it did before; False when a worker holds it or it is not there.
 
-        Raises Permanent for an alert and a stage before deliver: it was written, not read and judged.
+        In the same commit its deliveries in one of the states `reopen` become pending. With `was`, False also when
+        the job has left that state. Raises Permanent for an alert and a stage before deliver: it was written, not read
+        and judged.
         """
         now = now_ms()
         with self._database.write() as connection:
@@ -163,10 +175,12 @@ class Jobs:
                 raise Permanent(f"{job_id} is an alert, which can only be sent again: --from deliver")
             changed = connection.execute(
                 sa.update(jobs)
-                .where(jobs.c.id == job_id, jobs.c.lease_owner == "")
+                .where(jobs.c.id == job_id, jobs.c.lease_owner == "", *([jobs.c.state == was.value] if was else []))
                 .values(approved=int(approve), **put_back(stage, now))
             ).rowcount
             if changed:
+                again = (deliveries.c.job_id == job_id) & deliveries.c.state.in_(reopen)
+                connection.execute(sa.update(deliveries).where(again).values(REOPENED))
                 event = "approved" if approve else "retry"
                 connection.execute(sa.insert(events).values(event_row(job_id, event, stage, {"why": why}, now)))
         return bool(changed)

@@ -207,3 +207,16 @@ endpoints = Table(
     Column("disabled_at", BigInteger),
     Column("disabled_because", Text, nullable=False, default=""),
 )
+
+outages = Table(  # the last one of each dependency: a handful of rows
+    "outages",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("since", BigInteger, nullable=False),
+    Column("last_failure_at", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("open_until", BigInteger),  # the breaker that opened last
+    Column("ended_at", BigInteger),
+    Column("told_at", BigInteger),
+    Column("end_told_at", BigInteger),
+)

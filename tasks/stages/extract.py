@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import chain
 
-from tasks.blobs import Blobs
 from tasks.errors import Permanent
 from tasks.events.paths import FORM, is_form
 from tasks.events.taking import Taken, with_name
 from tasks.loops import no_reply_because
 from tasks.models import Envelope, Extracted, Fetched, Job
 from tasks.readers import Piece, read_message, read_pieces
+from tasks.stores import Store
 from tasks.trust import Believing
 
 
@@ -39,7 +39,7 @@ def extract_event(job: Job, taken: Taken, load: Callable[[str], Piece]) -> Extra
     return Extracted(documents=(event.model_copy(update=told), *others))
 
 
-def stored(files: Mapping[str, Fetched], blobs: Blobs) -> Callable[[str], Piece]:
+def stored(files: Mapping[str, Fetched], blobs: Store) -> Callable[[str], Piece]:
     """Loads what the fetch stage has put into the blob store; what is not there says why."""
 
     def load(url: str) -> Piece:

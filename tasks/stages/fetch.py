@@ -9,11 +9,11 @@ from fnmatch import fnmatchcase
 
 from config.fetching import FetchPolicy
 from config.settings import Settings
-from tasks.blobs import Blobs
 from tasks.download import Download, download, host_of
 from tasks.errors import Permanent, Transient, Unavailable
 from tasks.models import Fetched, Job
 from tasks.readers import sniff
+from tasks.stores import Store
 
 SECONDS = 300.0
 """Time for the files of one event in one attempt; what is left then is fetched in the next one."""
@@ -24,7 +24,7 @@ class Tools:
     """What fetching needs besides the URLs."""
 
     policy: FetchPolicy
-    blobs: Blobs
+    blobs: Store
     keep: Callable[[Sequence[Fetched]], None]
     """Told after each file what there is by now, so that no file is fetched twice."""
     tell: Callable[[str], None]
@@ -88,7 +88,7 @@ def _one(number: int, url: str, known: Fetched | None, before: int, end: float, 
     return Fetched(url=url, claimed=got.claimed, content_type=found, sha256=sha256, size=len(got.data))
 
 
-def _kept(known: Fetched | None, blobs: Blobs) -> Download | None:
+def _kept(known: Fetched | None, blobs: Store) -> Download | None:
     if known is None:
         return None
     try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import formataddr, parseaddr
 from pathlib import Path
@@ -29,6 +30,8 @@ class Answering:
     secret: bytes
     over_cap: Callable[[str], str]
     """Address -> why it gets no more replies now; empty when it may."""
+    planned: Callable[[str], Iterable[tuple[int, str, str]]] = lambda _job: ()
+    """Job -> ordinal, transport and target of what it planned when it was here before."""
 
 
 def reply(
@@ -39,7 +42,11 @@ def reply(
     tools: Answering,
     progress: Callable[[Progress], None] | None = None,
 ) -> Reply:
-    """Write the answer and plan every delivery. Sends nothing."""
+    """Write the answer and plan every delivery. Sends nothing.
+
+    On a replay, what goes the same way to the same target as before keeps its ordinal, and with it its name, however
+    the route's list has changed: so what was sent is recognised here, and what may have arrived by the receiver.
+    """
     label = classification.label
     specs = [spec for spec in (route.deliver or (TO_SENDER,)) if not spec.when or label in spec.when]
     template = route.template_for(label)
@@ -51,13 +58,31 @@ def reply(
         answer = _written(job, extracted, classification, route, template, tools, progress)
         answer = answer.model_copy(update={"not_sent_because": silence})
     deliveries: list[Delivery] = []
+    number = _numbering(tools.planned(job.id))
     for spec in specs:
         if spec.webhook:
-            deliveries.append(_webhook(job, extracted, classification, answer, spec, len(deliveries), tools))
+            ordinal = number("webhook", spec.webhook)
+            deliveries.append(_webhook(job, extracted, classification, answer, spec, ordinal, tools))
         elif answer.text and (spec.smtp != "sender" or not silence):
             target = recipient if spec.smtp == "sender" else spec.smtp
-            deliveries.append(_mail(job, extracted.mail, route, answer, target, len(deliveries), tools))
+            deliveries.append(_mail(job, extracted.mail, route, answer, target, number("smtp", target), tools))
     return answer.model_copy(update={"deliveries": tuple(deliveries)})
+
+
+def _numbering(before: Iterable[tuple[int, str, str]]) -> Callable[[str, str], int]:
+    """Transport and target -> ordinal: the one it had before, else one that nothing had."""
+    known = list(before)
+    free = (ordinal for ordinal in itertools.count() if ordinal not in {one[0] for one in known})
+    left = list(known)
+
+    def number(transport: str, target: str) -> int:
+        for one in left:
+            if one[1:] == (transport, target):
+                left.remove(one)
+                return one[0]
+        return next(free)
+
+    return number
 
 
 def _recipient(job: Job, mail: MailFacts | None) -> str:

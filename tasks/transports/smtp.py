@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from config.outbound import SmtpOut
 from config.settings import Settings
 from tasks.errors import Permanent, Transient, Unavailable
+from tasks.guard import guard
 from tasks.models import Delivery, Outcome
 
 QUIT_TIMEOUT = 5.0
@@ -42,7 +43,7 @@ def send(delivery: Delivery, settings: Settings) -> Outcome:
         raise Permanent(f"the recipient {delivery.target[:100]!r} is no single mail address")
     if not delivery.body.count(b"\n") == delivery.body.count(b"\r") == delivery.body.count(b"\r\n"):
         raise Permanent("the message has a bare CR or LF and would be refused (RFC 5321 section 2.3.8)")
-    with _session(options) as client:
+    with guard(_dependency(options)).call(), _session(options) as client:
         code, text = _transfer(client, delivery, options)
     return Outcome(detail=_line(code, text), response=_full(code, text), code=code)
 
@@ -174,7 +175,7 @@ def _outages(options: SmtpOut, doing: str) -> Iterator[None]:
 
 
 def _dependency(options: SmtpOut) -> str:
-    return f"smtp:{options.host}"
+    return f"smtp:{options.host}:{options.port}"
 
 
 def _patience(client: smtplib.SMTP, seconds: float) -> None:

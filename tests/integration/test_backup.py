@@ -16,7 +16,8 @@ from daemon.backup import put_back, take
 from tasks.blobs import Blobs
 from tasks.errors import Permanent, Unavailable
 from tasks.intake import Intake, raw_of
-from tasks.ledger import Ledger
+from tasks.ledger import Ledger, snapshot
+from tasks.ledger.engine import Database
 from tasks.retention import sweep
 from tasks.workshop import message_id_secret
 from tests.commands import postroom
@@ -84,6 +85,30 @@ def test_a_backup_under_load_holds_all_that_was_acknowledged(
     assert before.items() <= restored.items()
     assert restored.items() <= told.items()
     assert not [name for name in tmp_path.iterdir() if "part" in name.name]
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_what_comes_between_the_list_of_blobs_and_the_copy_is_in_neither(
+    settings: Settings,
+    elsewhere: Settings,
+    intake: Intake,
+    ledger: Ledger,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """pg_dump sees the very moment of the list: no restored job lacks its blob, and what came later is not there."""
+    before = accept(intake, range(4))
+    real = snapshot._run
+
+    def run(database: Database, program: str, *options: str, last: list[str] | None = None) -> None:
+        if program == "pg_dump":
+            accept(intake, range(4, 8))
+        real(database, program, *options, last=last)
+
+    monkeypatch.setattr(snapshot, "_run", run)
+    assert take(settings, ledger, tmp_path / "all.tar").without == ()
+    put_back(elsewhere, tmp_path / "all.tar", force=False)
+    assert raw_in(elsewhere) == before
 
 
 def test_what_is_restored_goes_on(

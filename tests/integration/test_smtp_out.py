@@ -35,18 +35,22 @@ class Sink:
         return "250 2.0.0 queued as 4F2"
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
 def sink(**options: Any) -> Iterator[tuple[Sink, int]]:
-    """An aiosmtpd server on a free port."""
+    """An aiosmtpd server on a free port, or on `port`."""
     handler = Sink()
+    port = options.pop("port", 0) or free_port()
     protocol = options.pop("protocol", SMTP)
 
     class Host(Controller):
         def factory(self) -> SMTP:
             return protocol(handler, hostname="sink.test", enable_SMTPUTF8=True, **options)
 
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     host = Host(handler, hostname="127.0.0.1", port=port)
     host.start()
     try:
@@ -227,7 +231,7 @@ def test_server_faults_cost_no_attempt(script: Script, greeting: bytes | None, w
     """Whatever goes wrong up to DATA is the server's outage, not this mail's failure."""
     with scripted(script, greeting) as (port, _), pytest.raises(Unavailable, match=words) as told:
         send(delivery(), settings(port))
-    assert told.value.dependency == "smtp:127.0.0.1"
+    assert told.value.dependency == f"smtp:127.0.0.1:{port}"
 
 
 def test_nobody_listens() -> None:

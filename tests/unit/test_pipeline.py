@@ -5,6 +5,7 @@ The model is a stand-in here, because a real one cannot be made to fail on deman
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -372,8 +373,7 @@ def test_a_refused_delivery_fails_the_job(shop: Workshop, intake: Intake, monkey
     job = trip(shop, accept(intake))
     assert job.state is State.FAILED
     assert "550 no such user" in job.reason
-    assert shop.ledger.jobs.retry(job.id, Stage.DELIVER, why="test")
-    shop.ledger.deliveries.reopen(job.id, resend=False)
+    assert shop.ledger.jobs.retry(job.id, Stage.DELIVER, why="test", reopen=("failed",))
     pipeline.run(shop, job.id, DELIVER)
     assert job_of(shop, job.id).state is State.DONE
 
@@ -396,3 +396,62 @@ def test_an_event_is_judged_and_answers_nobody(shop: Workshop, intake: Intake, s
     job = trip(shop, accept(intake, b'{"type": "order"}', kind=Kind.EVENT, content_type="application/json", sender=""))
     assert job.state is State.DONE
     assert sent == []
+
+
+@contextlib.contextmanager
+def statements(ledger: Ledger) -> Iterator[list[str]]:
+    """What is asked of the ledger in the block, and each COMMIT."""
+    told: list[str] = []
+
+    def asked(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        told.append(statement)
+
+    def committed(_connection: object) -> None:
+        told.append("COMMIT")
+
+    engine = ledger.database.engine
+    sa.event.listen(engine, "before_cursor_execute", asked)
+    sa.event.listen(engine, "commit", committed)
+    yield told
+    sa.event.remove(engine, "before_cursor_execute", asked)
+    sa.event.remove(engine, "commit", committed)
+
+
+def test_a_delivery_s_bytes_are_read_once_an_attempt(shop: Workshop, intake: Intake, sent: list[Delivery]) -> None:
+    """However large a body is, one attempt of the stage fetches it from the ledger one time."""
+    job_id = accept(intake)
+    before_deliver(shop, job_id)
+    with statements(shop.ledger) as asked:
+        pipeline.run(shop, job_id, DELIVER)
+    assert len(sent) == 1
+    assert sum("deliveries.body" in one for one in asked) == 1
+
+
+def test_a_job_and_its_deliveries_are_put_back_in_one_commit(
+    shop: Workshop, intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No crash leaves a job that runs again beside deliveries that stay failed."""
+    monkeypatch.setattr("tasks.sending.deliver", failing(1, Permanent("550 no such user")))
+    job = trip(shop, accept(intake))
+    with statements(shop.ledger) as asked:
+        assert shop.ledger.jobs.retry(job.id, Stage.DELIVER, why="test", reopen=("failed",), was=State.FAILED)
+    assert asked.count("COMMIT") == 1
+    assert [one.state for one in shop.ledger.deliveries.of(job.id)] == ["pending"]
+    assert not shop.ledger.jobs.retry(job.id, Stage.DELIVER, why="test", was=State.FAILED)
+
+
+def test_a_replay_goes_by_today_s_route_and_sends_nothing_twice(
+    shop: Workshop, intake: Intake, judge: StandIn, sent: list[Delivery]
+) -> None:
+    """What the route sends besides goes out, under a name of its own; what was sent keeps its place in any order."""
+    job = trip(shop, accept(intake))
+    more = ROUTE.model_copy(update={"deliver": (DeliverSpec(smtp="copy@x.example"), *ROUTE.deliver)})
+    shop.routes = [more]
+    judge.error = AssertionError("a stage before the one that was asked for is not run again")
+    assert shop.ledger.jobs.retry(job.id, Stage.REPLY, why="test", reopen=("failed", "pending"))
+    assert trip(shop, job.id).state is State.DONE
+    assert [one.target for one in sent] == ["ada@sender.example", "copy@x.example"]
+    assert len({one.key for one in sent}) == 2
+    assert shop.ledger.jobs.retry(job.id, Stage.REPLY, why="test", reopen=("failed", "pending", "sent"))
+    trip(shop, job.id)
+    assert sorted(one.key for one in sent[2:]) == sorted(one.key for one in sent[:2])
