@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from config.engine import ModelSettings
 from config.routes import Route
+from tasks import meters
 from tasks.errors import NeedsReview, Transient, Unavailable
 from tasks.judging.budget import TEMPLATE_TOKENS, estimate, fewest
 from tasks.judging.calls import Answer, Ask, OnProgress, Progress, TooLong
@@ -115,7 +116,7 @@ class Ollama:
             raise TooLong(f"about {expected} tokens do not fit into {wish.num_ctx}", factor)
         started = time.monotonic()
         with self._translated(wish.model):
-            answer = self._stream(wish, started + self._settings.call_timeout, progress)
+            answer = self._stream(wish, started, progress)
         _log.debug(
             "model_call",
             phase=wish.phase,
@@ -129,9 +130,10 @@ class Ollama:
         _check_nothing_was_cut(wish, answer, expected)
         return answer
 
-    def _stream(self, wish: Ask, deadline: float, progress: OnProgress | None) -> Answer:
-        answer = Answer()
+    def _stream(self, wish: Ask, started: float, progress: OnProgress | None) -> Answer:
+        answer, deadline = Answer(), started + self._settings.call_timeout
         pieces: list[str] = []
+        heard: float | None = None
         stream = self._client.chat(
             model=wish.model,
             messages=wish.messages,
@@ -148,6 +150,7 @@ class Ollama:
                     f"the model wrote longer than {self._settings.call_timeout:g} s; see [model] call_timeout"
                 )
             if part.message.content:
+                heard = time.monotonic() - started if heard is None else heard
                 pieces.append(part.message.content)
                 if progress:
                     progress(Progress(phase=wish.phase, tokens=len(pieces)))
@@ -161,6 +164,8 @@ class Ollama:
         if not answer.done_reason:
             raise Transient("the model's answer broke off before its end")
         answer.text = "".join(pieces)
+        whole = time.monotonic() - started
+        meters.model_called(wish.model, heard, whole, answer.prompt_tokens, answer.output_tokens)
         return answer
 
     @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks import log, settling
+from tasks import log, meters, settling
 from tasks.clock import now_ms
 from tasks.errors import LeaseLost
 from tasks.events.mapping import urls_of
@@ -167,6 +167,7 @@ def run(shop: Workshop, job_id: str, step: Step) -> bool:
         return _work(shop, job, lease, step)
     except LeaseLost:
         log.lease_lost(job_id, step.stage)
+        meters.stage_ended(step.stage, "lost", (now_ms() - lease.started_at) / 1000)
         return False
 
 
@@ -180,9 +181,8 @@ def _is_past(shop: Workshop, job_id: str, stage: Stage) -> bool:
 def _work(shop: Workshop, job: Job, lease: Lease, step: Step) -> bool:
     limit = shop.settings.worker.max_attempts
     if job.attempts > limit:
-        settling.fail(
-            shop, job, lease, f"{step.stage.value} was begun {limit} times and never ended: it may kill its worker"
-        )
+        never = f"{step.stage.value} was begun {limit} times and never ended: it may kill its worker"
+        meters.stage_ended(step.stage, settling.fail(shop, job, lease, never), 0)
         return False
     started = now_ms()
     try:
@@ -191,7 +191,8 @@ def _work(shop: Workshop, job: Job, lease: Lease, step: Step) -> bool:
     except LeaseLost:
         raise
     except Exception as error:  # an unknown error is transient: no job is lost for a bug of ours
-        settling.settle(shop, job, lease, error)
+        became = settling.settle(shop, job, lease, error)
+        meters.stage_ended(step.stage, became, (now_ms() - started) / 1000)
         return False
     return _finish(shop, job, lease, done, started)
 
@@ -212,8 +213,10 @@ def _finish(shop: Workshop, job: Job, lease: Lease, done: Done, started: int) ->
         texts=done.texts,
         blobs=done.blobs,
     )
-    log.stage_done(job, lease.stage, (now_ms() - started) / 1000, **done.facts)
-    if row.get("state") == State.REVIEW.value:
+    seconds, rests = (now_ms() - started) / 1000, row.get("state") == State.REVIEW.value
+    log.stage_done(job, lease.stage, seconds, **done.facts)
+    meters.stage_ended(lease.stage, "review" if rests else "done", seconds)
+    if rests:
         log.needs_review(job, lease.stage, row["reason"])
         return False
     return next_stage is not None

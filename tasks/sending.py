@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from config.settings import Settings
-from tasks import health, log
+from tasks import health, log, meters
 from tasks.clock import now_ms
 from tasks.errors import Permanent, Transient, Unavailable
 from tasks.heart import Held
@@ -88,10 +88,12 @@ def _try(ledger: Ledger, settings: Settings, job: Job, held: Held, state: Delive
         ledger.deliveries.failed(
             held.lease, delivery.ordinal, attempt, counted, outcome=kind, reason=reason, due_at=due_at
         )
+        meters.attempted(delivery.transport, delivery.target, kind)
         log.delivery(job, delivery.transport, delivery.target, kind, reason, number, delivery.key)
         health.failed(ledger, settings, delivery, error)
     else:
         ledger.deliveries.sent(held.lease, delivery.ordinal, attempt, number, outcome)
+        meters.attempted(delivery.transport, delivery.target, "sent")
         log.delivery(job, delivery.transport, delivery.target, "sent", outcome.detail, number, delivery.key)
         health.succeeded(ledger, delivery)
 

@@ -15,6 +15,7 @@ from tasks.heart import Heart, this_process
 from tasks.ledger import Ledger
 from tasks.loops import over_cap
 from tasks.model import Judge
+from tasks.recorder import Recorder
 from tasks.stages.reply import Answering
 from tasks.trust import Believing
 
@@ -32,19 +33,23 @@ class Workshop:
         self.judge = judge
         self.owner = this_process()
         self.heart = Heart(ledger, settings.worker.lease)
+        self.recorder = Recorder(ledger, self.owner)
         self.answering = Answering(settings, judge, message_id_secret(settings), self._over_cap)
         self.own_addresses = own_addresses(settings)
         self.believing = Believing(settings.trust, ledger.jobs.known)
 
     @classmethod
     def open(cls, settings: Settings) -> Workshop:
-        """Raises ConfigError, Unavailable (ledger) or Permanent (its schema)."""
+        """With what it counts being written down. Raises ConfigError, Unavailable (ledger) or Permanent (its schema)."""
         routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
-        return cls(settings, routes, Ledger.open(settings.ledger), Judge(settings.model))
+        made = cls(settings, routes, Ledger.open(settings.ledger), Judge(settings.model))
+        made.recorder.start()
+        return made
 
     def close(self) -> None:
         """Stop the heart and close the ledger."""
         self.heart.stop()
+        self.recorder.stop()
         self.ledger.close()
 
     def _over_cap(self, recipient: str) -> str:

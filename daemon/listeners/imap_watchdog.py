@@ -107,7 +107,7 @@ class Pulse:
 
     def timed(self, milliseconds: int) -> None:
         """How long the last mail to ourselves was on its way. Raises Unavailable."""
-        self._rows.update(self.name, self.folder, canary_ms=milliseconds)
+        self._rows.update(self.name, self.folder, canary_ms=milliseconds, canary_at=self._clock.now_ms())
 
     def note_alert(self, *, alerted: bool) -> None:
         """Remember over a restart that this outage was told, or that its end was."""

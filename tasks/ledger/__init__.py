@@ -5,6 +5,7 @@ from __future__ import annotations
 from tasks.ledger.archive import Archive, Rule
 from tasks.ledger.arrivals import Arrival, Arrivals
 from tasks.ledger.backlog import Backlog
+from tasks.ledger.census import Census
 from tasks.ledger.deliveries import Deliveries
 from tasks.ledger.endpoints import Endpoint, Endpoints
 from tasks.ledger.engine import Database
@@ -15,6 +16,7 @@ from tasks.ledger.leases import Held, Lease, Leases
 from tasks.ledger.notices import Notice, Notices
 from tasks.ledger.redeliveries import Redeliveries, Redelivery, Wanted, obstacle
 from tasks.ledger.rows import DeliveryState, Event
+from tasks.ledger.tallies import Gauge, Tallies, Tally
 from tasks.ledger.tokens import Scope, Token, Tokens
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "DeliveryState",
     "Endpoint",
     "Event",
+    "Gauge",
     "Held",
     "ImapFolders",
     "ImapMessages",
@@ -34,6 +37,7 @@ __all__ = [
     "Redelivery",
     "Rule",
     "Scope",
+    "Tally",
     "Token",
     "Tokens",
     "Wanted",
@@ -53,6 +57,8 @@ class Ledger:
         self.redeliveries = Redeliveries(self.database)
         self.endpoints = Endpoints(self.database)
         self.backlog = Backlog(self.database)
+        self.census = Census(self.database)
+        self.tallies = Tallies(self.database)
         self.notices = Notices(self.database)
         self.tokens = Tokens(self.database)
         self.archive = Archive(self.database)
