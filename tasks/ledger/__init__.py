@@ -18,6 +18,7 @@ from tasks.ledger.redeliveries import Redeliveries, Redelivery, Wanted, obstacle
 from tasks.ledger.rows import DeliveryState, Event
 from tasks.ledger.tallies import Gauge, Tallies, Tally
 from tasks.ledger.tokens import Scope, Token, Tokens
+from tasks.ledger.traces import Traces
 
 __all__ = [
     "Archive",
@@ -59,6 +60,7 @@ class Ledger:
         self.backlog = Backlog(self.database)
         self.census = Census(self.database)
         self.tallies = Tallies(self.database)
+        self.traces = Traces(self.database)
         self.notices = Notices(self.database)
         self.tokens = Tokens(self.database)
         self.archive = Archive(self.database)

@@ -28,6 +28,7 @@ COMMANDS = (
     "backup",
     "restore",
     "retention",
+    "trace",
     "approve",
     "cancel",
     "submit",
