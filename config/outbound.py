@@ -147,6 +147,7 @@ class Alerts(Section):
 
     mail: tuple[str, ...] = Field((), description="Addresses that get each alert as a mail, through [smtp_out].")
     webhook: str = Field("", description="Name of the [endpoint.NAME] that gets each alert as JSON.")
+    per_hour: int = Field(20, ge=1, description="Alerts sent within an hour at most; more are stored, and one says so.")
 
     @field_validator("mail")
     @classmethod

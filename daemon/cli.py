@@ -12,7 +12,7 @@ import typer
 
 from config.errors import ConfigError
 from config.routes import load_routes
-from daemon import backup, deadletters, deliveries, endpoints, hooks, mailboxes, retention, show, tokens, trace
+from daemon import backup, deadletters, deliveries, digest, endpoints, hooks, mailboxes, retention, show, tokens, trace
 from daemon.console import AsJson, JobArgument, config_of, console, ledger_of, print_json, settings_of
 from tasks.errors import Permanent, PostroomError
 from tasks.ledger import Ledger
@@ -38,6 +38,7 @@ cli.add_typer(hooks.commands, rich_help_panel="Questions")
 cli.add_typer(deadletters.commands)
 cli.add_typer(backup.commands)
 cli.add_typer(retention.commands)
+cli.add_typer(digest.commands)
 cli.add_typer(trace.commands)
 
 

@@ -7,6 +7,7 @@ from tasks.ledger.arrivals import Arrival, Arrivals
 from tasks.ledger.backlog import Backlog
 from tasks.ledger.census import Census
 from tasks.ledger.deliveries import Deliveries
+from tasks.ledger.digests import Digests
 from tasks.ledger.endpoints import Endpoint, Endpoints
 from tasks.ledger.engine import Database
 from tasks.ledger.imap_folders import ImapFolders, Watched
@@ -61,6 +62,7 @@ class Ledger:
         self.census = Census(self.database)
         self.tallies = Tallies(self.database)
         self.traces = Traces(self.database)
+        self.digests = Digests(self.database)
         self.notices = Notices(self.database)
         self.tokens = Tokens(self.database)
         self.archive = Archive(self.database)

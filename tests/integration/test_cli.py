@@ -29,6 +29,7 @@ COMMANDS = (
     "restore",
     "retention",
     "trace",
+    "digest",
     "approve",
     "cancel",
     "submit",
