@@ -32,6 +32,8 @@ def digest(
         if dry_run:
             subject, text = letters.written(settings, ledger, now, begin)
             print(printable(f"{subject}\n\n{text}"))
+        elif not settings.alerts.mail:
+            print('nobody is told: write mail = ["admin@example.org"] into [alerts]')  # no failed unit each morning
         elif job_id := letters.send(settings, ledger, now, begin):
             print(f"{job_id} goes to {len(settings.alerts.mail)} addresses")
         else:

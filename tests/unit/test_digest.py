@@ -139,6 +139,9 @@ def test_the_command(settings: Settings, ledger: Ledger, ids: dict[str, str]) ->
         assert ended.exit_code == (2 if "soon" in arguments else 0), ended.output
         return ended.output
 
+    told = environment.pop("POSTROOM_ALERTS__MAIL")
+    assert "nobody is told: write mail" in run(), "a timer where nobody is to be told is no failure"
+    environment["POSTROOM_ALERTS__MAIL"] = told
     assert ids["review"] in run("--dry-run", "--since", "2d")
     assert not ledger.jobs.page(source="postroom")
     assert "goes to 1 addresses" in run()
