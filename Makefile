@@ -8,7 +8,7 @@ ARGS := $(if $(ONCE),--once) $(if $(INPUTS),--inputs $(INPUTS)) $(if $(STATE),--
 # subprocesses of the tests start five times as fast with compiled modules
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test faults e2e check lock man clean
+.PHONY: help setup demo test faults e2e check lock flower man clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -43,6 +43,9 @@ lock: setup ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install -q uv
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-emit-index-url --quiet --upgrade -o requirements.lock
+
+flower: setup ## Flower on the configured broker, at http://127.0.0.1:5555
+	@$(BIN)/python -m daemon.cli flower
 
 man: setup ## Man page and completions for bash, zsh and fish, in build/
 	@$(BIN)/python -m daemon.manual build

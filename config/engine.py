@@ -50,6 +50,9 @@ class WorkerSettings(Section):
     canary: float = Field(
         30, gt=0, description="Seconds between a worker's proofs that it consumes; after three that fail it ends."
     )
+    events: bool = Field(
+        False, description="Send Celery's events, from which `postroom flower` knows workers and tasks."
+    )
     lease: float = Field(60, gt=1, description="Seconds a stage's lease lasts; renewed while the stage runs.")
 
 

@@ -138,6 +138,20 @@ def rescue(context: typer.Context) -> None:
     process.run(settings, stop_on_signals(), ready)
 
 
+@cli.command(rich_help_panel="Processes")
+def flower(
+    context: typer.Context,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port on 127.0.0.1.")] = 5555,
+) -> None:
+    """Show workers, queues and tasks in a browser, for programs on this machine; needs [worker] events = true.
+
+    It is Flower, which is installed with the extra `flower`.
+    """
+    from daemon import flower as watching
+
+    watching.run(settings_of(context, "flower"), port)
+
+
 @cli.command(rich_help_panel="Questions")
 def check(context: typer.Context) -> None:
     """Look at configuration, routes, templates and every dependency.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -55,7 +56,8 @@ def run_worker(
             queues=[*queues, canary.queue],
             without_gossip=True,
             without_mingle=True,
-            without_heartbeat=True,
+            without_heartbeat=not settings.worker.events,
+            hostname=f"{'+'.join(queues)}.{os.getpid()}@{socket.gethostname()}",  # Flower keeps workers apart by it
             loglevel="WARNING",
             quiet=True,
         )

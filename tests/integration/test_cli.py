@@ -44,6 +44,7 @@ COMMANDS = (
     "web",
     "worker",
     "rescue",
+    "flower",
     "migrate",
 )
 REPO = Path(__file__).resolve().parents[2]
