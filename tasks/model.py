@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from config.engine import ModelSettings
 from config.routes import Route
-from tasks import meters
+from tasks import meters, tracing
 from tasks.errors import NeedsReview, Transient, Unavailable
 from tasks.judging.budget import TEMPLATE_TOKENS, estimate, fewest
 from tasks.judging.calls import Answer, Ask, OnProgress, Progress, TooLong
@@ -115,8 +115,13 @@ class Ollama:
             factor = (expected + wish.predict) / wish.num_ctx
             raise TooLong(f"about {expected} tokens do not fit into {wish.num_ctx}", factor)
         started = time.monotonic()
-        with self._translated(wish.model):
+        with tracing.model_call(wish.model, self.host, wish.predict, wish.phase) as told, self._translated(wish.model):
             answer = self._stream(wish, started, progress)
+            told.set(
+                gen_ai__usage__input_tokens=answer.prompt_tokens,
+                gen_ai__usage__output_tokens=answer.output_tokens,
+                gen_ai__response__finish_reasons=(answer.done_reason,),
+            )
         _log.debug(
             "model_call",
             phase=wish.phase,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks import log, meters, settling
+from tasks import log, meters, settling, tracing
 from tasks.clock import now_ms
 from tasks.errors import LeaseLost
 from tasks.events.mapping import urls_of
@@ -163,12 +163,21 @@ def run(shop: Workshop, job_id: str, step: Step) -> bool:
     if claimed is None:
         return _is_past(shop, job_id, step.stage)
     job, lease = claimed
-    try:
-        return _work(shop, job, lease, step)
-    except LeaseLost:
-        log.lease_lost(job_id, step.stage)
-        meters.stage_ended(step.stage, "lost", (now_ms() - lease.started_at) / 1000)
-        return False
+    with tracing.stage(job, step.stage):
+        try:
+            return _work(shop, job, lease, step)
+        except LeaseLost:
+            log.lease_lost(job_id, step.stage)
+            _ended(job, lease, "lost")
+            return False
+
+
+def _ended(job: Job, lease: Lease, outcome: str) -> None:
+    """Count and trace what became of a stage, and of its job where that has ended."""
+    meters.stage_ended(lease.stage, outcome, (now_ms() - lease.started_at) / 1000)
+    tracing.stage_ended(outcome)
+    if outcome == "failed" or (outcome == "done" and lease.stage is _ORDER[-1]):
+        tracing.job_ended(job, outcome)
 
 
 def _is_past(shop: Workshop, job_id: str, stage: Stage) -> bool:
@@ -182,7 +191,7 @@ def _work(shop: Workshop, job: Job, lease: Lease, step: Step) -> bool:
     limit = shop.settings.worker.max_attempts
     if job.attempts > limit:
         never = f"{step.stage.value} was begun {limit} times and never ended: it may kill its worker"
-        meters.stage_ended(step.stage, settling.fail(shop, job, lease, never), 0)
+        _ended(job, lease, settling.fail(shop, job, lease, never))
         return False
     started = now_ms()
     try:
@@ -191,8 +200,7 @@ def _work(shop: Workshop, job: Job, lease: Lease, step: Step) -> bool:
     except LeaseLost:
         raise
     except Exception as error:  # an unknown error is transient: no job is lost for a bug of ours
-        became = settling.settle(shop, job, lease, error)
-        meters.stage_ended(step.stage, became, (now_ms() - started) / 1000)
+        _ended(job, lease, settling.settle(shop, job, lease, error))
         return False
     return _finish(shop, job, lease, done, started)
 
@@ -213,9 +221,9 @@ def _finish(shop: Workshop, job: Job, lease: Lease, done: Done, started: int) ->
         texts=done.texts,
         blobs=done.blobs,
     )
-    seconds, rests = (now_ms() - started) / 1000, row.get("state") == State.REVIEW.value
-    log.stage_done(job, lease.stage, seconds, **done.facts)
-    meters.stage_ended(lease.stage, "review" if rests else "done", seconds)
+    rests = row.get("state") == State.REVIEW.value
+    log.stage_done(job, lease.stage, (now_ms() - started) / 1000, **done.facts)
+    _ended(job, lease, "review" if rests else "done")
     if rests:
         log.needs_review(job, lease.stage, row["reason"])
         return False

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from config.settings import Settings
-from tasks import health, log, meters
+from tasks import health, log, meters, tracing
 from tasks.clock import now_ms
 from tasks.errors import Permanent, Transient, Unavailable
 from tasks.heart import Held
@@ -81,7 +81,10 @@ def _try(ledger: Ledger, settings: Settings, job: Job, held: Held, state: Delive
     delivery, number = state.delivery, state.attempts + 1
     attempt = ledger.deliveries.begin(held.lease, delivery.ordinal, number)
     try:
-        outcome = deliver(delivery, settings)
+        with tracing.attempt(delivery, settings, number) as told:
+            outcome = deliver(delivery, settings)
+            if outcome.code and delivery.transport == "webhook":
+                told.set(http__response__status_code=outcome.code)
     except Exception as error:  # an unknown error is transient, and its attempt has to be ended
         kind, reason, due_at = _after(settings, state, error)
         counted = number - 1 if kind == "unavailable" else number

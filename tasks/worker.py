@@ -13,7 +13,7 @@ from celery.exceptions import Ignore, SecurityWarning
 from celery.signals import worker_ready
 
 from config.settings import Settings
-from tasks import log
+from tasks import log, tracing
 from tasks.app import make_app, name_of
 from tasks.canary import Canary
 from tasks.errors import Unavailable
@@ -33,11 +33,13 @@ def run_worker(
 ) -> int:
     """Consume `queues` with `concurrency` threads until told to stop; the exit status.
 
+    Raises Permanent when [tracing] is set and its extra is not installed.
     `alive` is called whenever the worker has proved that it consumes; one that is deaf ends the process with DEAF.
     """
     # as root in a container is an admin's choice; Celery's page-long warning about it belongs in no journal
     warnings.filterwarnings("ignore", category=SecurityWarning)
     shop = Workshop.open(settings)
+    tracing.configure(settings, shop.owner)
     app = make_app(settings)
     room = Room(concurrency)
     for step in STAGES:
@@ -66,6 +68,7 @@ def run_worker(
     finally:
         canary.stop()
         worker_ready.disconnect(announce)
+        tracing.close()
         shop.close()
 
 
