@@ -8,7 +8,7 @@ ARGS := $(if $(ONCE),--once) $(if $(INPUTS),--inputs $(INPUTS)) $(if $(STATE),--
 # subprocesses of the tests start five times as fast with compiled modules
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test faults s3 e2e check lock clean
+.PHONY: help setup demo test faults s3 e2e check lock flower man clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -48,5 +48,11 @@ lock: setup ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-emit-index-url --quiet --upgrade -o requirements.lock
 
+flower: setup ## Flower on the configured broker, at http://127.0.0.1:5555
+	@$(BIN)/python -m daemon.cli flower
+
+man: setup ## Man page and completions for bash, zsh and fish, in build/
+	@$(BIN)/python -m daemon.manual build
+
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build

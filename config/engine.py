@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from config.inbound import Section
 
@@ -50,7 +51,23 @@ class WorkerSettings(Section):
     canary: float = Field(
         30, gt=0, description="Seconds between a worker's proofs that it consumes; after three that fail it ends."
     )
+    events: bool = Field(
+        False, description="Send Celery's events, from which `postroom flower` knows workers and tasks."
+    )
     lease: float = Field(60, gt=1, description="Seconds a stage's lease lasts; renewed while the stage runs.")
+
+
+class TracingSettings(Section):
+    """Traces by OpenTelemetry, one for each job; needs the extra `otel`."""
+
+    endpoint: str = Field("", description="OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces; empty: no traces.")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[\x21-\x7e]+", value):
+            raise ValueError(f"{value!r} is no address; write http://127.0.0.1:4318/v1/traces")
+        return value
 
 
 class RescueSettings(Section):

@@ -152,6 +152,7 @@ class Alerts(Section):
         ge=0,
         description="Seconds that model server, mail relay, broker or ledger are away before that is told, and are back.",
     )
+    per_hour: int = Field(20, ge=1, description="Alerts sent within an hour at most; more are stored, and one says so.")
 
     @field_validator("mail")
     @classmethod

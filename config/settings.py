@@ -20,7 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from config.engine import ModelSettings, RescueSettings, RetentionSettings, WorkerSettings
+from config.engine import ModelSettings, RescueSettings, RetentionSettings, TracingSettings, WorkerSettings
 from config.errors import ConfigError, Problem, line_of, problems_of
 from config.imap import ImapAccount
 from config.inbound import FolderListener, SmtpListener, WebhookSource, WebListener
@@ -77,6 +77,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     rescue: RescueSettings = RescueSettings()
     retention: RetentionSettings = RetentionSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -12,7 +12,7 @@ import typer
 
 from config.errors import ConfigError
 from config.routes import load_routes
-from daemon import backup, deadletters, deliveries, endpoints, hooks, mailboxes, retention, show, tokens
+from daemon import backup, deadletters, deliveries, digest, endpoints, hooks, mailboxes, retention, show, tokens, trace
 from daemon.console import AsJson, JobArgument, config_of, console, ledger_of, print_json, settings_of
 from tasks.errors import Permanent, PostroomError
 from tasks.ledger import Ledger
@@ -38,6 +38,8 @@ cli.add_typer(hooks.commands, rich_help_panel="Questions")
 cli.add_typer(deadletters.commands)
 cli.add_typer(backup.commands)
 cli.add_typer(retention.commands)
+cli.add_typer(digest.commands)
+cli.add_typer(trace.commands)
 
 
 @cli.callback()
@@ -134,6 +136,20 @@ def rescue(context: typer.Context) -> None:
 
     settings = settings_of(context, "rescue")
     process.run(settings, stop_on_signals(), ready)
+
+
+@cli.command(rich_help_panel="Processes")
+def flower(
+    context: typer.Context,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port on 127.0.0.1.")] = 5555,
+) -> None:
+    """Show workers, queues and tasks in a browser, for programs on this machine; needs [worker] events = true.
+
+    It is Flower, which is installed with the extra `flower`.
+    """
+    from daemon import flower as watching
+
+    watching.run(settings_of(context, "flower"), port)
 
 
 @cli.command(rich_help_panel="Questions")

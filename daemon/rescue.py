@@ -11,13 +11,14 @@ from celery import Celery
 from config.settings import Settings
 from daemon.outages import Watcher
 from daemon.retention import SlowTick
-from tasks import log
+from tasks import log, meters
 from tasks.app import BROKER_ERRORS, make_app, publish, queued
 from tasks.clock import now_ms
 from tasks.errors import Unavailable
-from tasks.heart import is_gone
+from tasks.heart import is_gone, this_process
 from tasks.ledger import Held, Ledger
 from tasks.models import Stage
+from tasks.recorder import Recorder
 
 FRESH_MS = 1500  # a job this young is still with the one who accepted it
 BATCH = 500
@@ -98,17 +99,28 @@ class Rescue:
 
 
 def run(settings: Settings, stop: threading.Event, ready: Callable[[str], None]) -> None:
-    """Tick until `stop` is set."""
+    """Tick until `stop` is set, and count the messages that came meanwhile."""
     ledger = Ledger.open(settings.ledger)
     rescue = Rescue(settings, ledger, make_app(settings))
     slow, watcher = SlowTick(settings, ledger), Watcher(settings, ledger)
+    recorder = Recorder(ledger, this_process())
+    recorder.start()
     ready(f"rescue every {settings.rescue.tick:g} s")
     while not stop.wait(settings.rescue.tick):
         try:
-            while rescue.tick() >= BATCH and not stop.is_set():
+            while _timed(rescue) >= BATCH and not stop.is_set():
                 pass
             watcher.look(rescue.broker_down)
+            ledger.tallies.count_arrivals(meters.RECEIVED.name)
             slow.step()
         except Unavailable as error:
             watcher.ledger_down(error)
+    recorder.stop()
     ledger.close()
+
+
+def _timed(rescue: Rescue) -> int:
+    began = time.monotonic()
+    published = rescue.tick()
+    meters.rescue_ticked(now_ms(), time.monotonic() - began, published)
+    return published

@@ -7,6 +7,7 @@ that fails raises no further alert.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -21,7 +22,7 @@ from tasks.ids import new_job_id
 from tasks.ledger import Ledger, Notice
 from tasks.models import Delivery
 from tasks.payload import CONTENT_TYPE, fill
-from tasks.workshop import message_id_secret
+from tasks.workshop import HOUR_MS, message_id_secret
 
 SCHEMA_ID = "urn:postroom:webhook-alert:1"
 
@@ -62,14 +63,31 @@ EXAMPLE = AlertPayload(
 def alert(ledger: Ledger, settings: Settings, key: str, subject: str, text: str, *, about_endpoint: str = "") -> bool:
     """Tell everybody in [alerts], unless `key` was told before; whether it is new.
 
-    `subject` is one line, `text` says what happened and what to do. An alert about an endpoint is not sent to it. Raises
-    Unavailable when the ledger does not answer.
+    `subject` is one line, `text` says what happened and what to do. An alert about an endpoint is not sent to it; none
+    is sent beyond [alerts] per_hour. Raises Unavailable when the ledger does not answer.
     """
     notice = _notice(settings, key, " ".join(subject.split()), text.strip(), about_endpoint)
+    held = ledger.notices.told_since(notice.at - HOUR_MS) >= settings.alerts.per_hour
+    if held:
+        notice = replace(notice, deliveries=(), untold=f"more than {settings.alerts.per_hour} alerts within an hour")
     if not ledger.notices.add(notice):
         return False
     log.alert(notice.job_id, key, notice.subject, notice.text, len(notice.deliveries))
+    if held:
+        ledger.notices.add(_many(settings, notice.at))
     return True
+
+
+def _many(settings: Settings, at: int) -> Notice:
+    """The last one for this hour."""
+    text = (
+        f"More than {settings.alerts.per_hour} alerts came up within an hour. Until there are fewer, further ones are "
+        "stored and logged, and nobody is told of each.\n\n"
+        "  postroom check                      what is wrong now\n"
+        "  postroom jobs --source postroom     all alerts\n\n"
+        "[alerts] per_hour says how many are too many."
+    )
+    return _notice(settings, f"alerts-held:{at // HOUR_MS}", "too many alerts", text, "")
 
 
 def _notice(settings: Settings, key: str, subject: str, text: str, about_endpoint: str) -> Notice:
@@ -79,7 +97,7 @@ def _notice(settings: Settings, key: str, subject: str, text: str, about_endpoin
     planned: list[Delivery] = []
     for target in settings.alerts.mail:
         try:
-            planned.append(_mail(settings, told, target, len(planned), at))
+            planned.append(mail_of(settings, told, target, len(planned), at))
         except Permanent as error:
             log.alert_not_told(key, "smtp", error.reason)
     name = settings.alerts.webhook
@@ -88,7 +106,8 @@ def _notice(settings: Settings, key: str, subject: str, text: str, about_endpoin
     return Notice(job_id, key, subject, text, tuple(planned), at)
 
 
-def _mail(settings: Settings, told: AlertPayload, target: str, ordinal: int, at: int) -> Delivery:
+def mail_of(settings: Settings, told: AlertPayload, target: str, ordinal: int, at: int) -> Delivery:
+    """The mail to one person. Raises Permanent for an address that cannot be written."""
     data, out = told.data, settings.smtp_out
     message_id, body = announce(
         job_id=data.job,

@@ -40,7 +40,7 @@ def make_app(settings: Settings) -> Celery:
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_enable_remote_control=False,
-        worker_send_task_events=False,
+        worker_send_task_events=settings.worker.events,
         worker_cancel_long_running_tasks_on_connection_loss=False,
     )
     return app

@@ -59,6 +59,11 @@ class Breaker:
         self._open_until = 0.0
         self._pause = 0.0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it keeps calls back, or would but for the next probe: since it opened, none has succeeded."""
+        return self._pause > 0
+
     def enter(self) -> None:
         """Begin a call. Raises Paused when the breaker is open, or a probe takes longer than calls want to wait."""
         with self._changed:

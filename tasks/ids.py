@@ -15,3 +15,11 @@ def new_job_id() -> str:
     """48 bits of milliseconds, then 80 random bits, in Crockford's base 32."""
     number = (now_ms() << 80) | secrets.randbits(80)
     return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(5 * (LENGTH - 2), -1, -10)])
+
+
+def number_of(job_id: str) -> int:
+    """The 128 bits that a job id writes out. Raises ValueError for what is none."""
+    number = 0
+    for character in job_id:
+        number = number << 5 | _ALPHABET.index(character)
+    return number & ((1 << 128) - 1)

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from config.engine import ModelSettings
 from config.routes import Route
+from tasks import meters, tracing
 from tasks.errors import NeedsReview, Transient, Unavailable
 from tasks.guard import guard
 from tasks.judging.budget import TEMPLATE_TOKENS, estimate, fewest
@@ -116,8 +117,17 @@ class Ollama:
             factor = (expected + wish.predict) / wish.num_ctx
             raise TooLong(f"about {expected} tokens do not fit into {wish.num_ctx}", factor)
         started = time.monotonic()
-        with guard(self._name).call(self._probe), self._translated(wish.model):
-            answer = self._stream(wish, started + self._settings.call_timeout, progress)
+        with (
+            tracing.model_call(wish.model, self.host, wish.predict, wish.phase) as told,
+            guard(self._name).call(self._probe),
+            self._translated(wish.model),
+        ):
+            answer = self._stream(wish, started, progress)
+            told.set(
+                gen_ai__usage__input_tokens=answer.prompt_tokens,
+                gen_ai__usage__output_tokens=answer.output_tokens,
+                gen_ai__response__finish_reasons=(answer.done_reason,),
+            )
         _log.debug(
             "model_call",
             phase=wish.phase,
@@ -131,9 +141,10 @@ class Ollama:
         _check_nothing_was_cut(wish, answer, expected)
         return answer
 
-    def _stream(self, wish: Ask, deadline: float, progress: OnProgress | None) -> Answer:
-        answer = Answer()
+    def _stream(self, wish: Ask, started: float, progress: OnProgress | None) -> Answer:
+        answer, deadline = Answer(), started + self._settings.call_timeout
         pieces: list[str] = []
+        heard: float | None = None
         stream = self._client.chat(
             model=wish.model,
             messages=wish.messages,
@@ -150,6 +161,7 @@ class Ollama:
                     f"the model wrote longer than {self._settings.call_timeout:g} s; see [model] call_timeout"
                 )
             if part.message.content:
+                heard = time.monotonic() - started if heard is None else heard
                 pieces.append(part.message.content)
                 if progress:
                     progress(Progress(phase=wish.phase, tokens=len(pieces)))
@@ -163,6 +175,8 @@ class Ollama:
         if not answer.done_reason:
             raise Transient("the model's answer broke off before its end")
         answer.text = "".join(pieces)
+        whole = time.monotonic() - started
+        meters.model_called(wish.model, heard, whole, answer.prompt_tokens, answer.output_tokens)
         return answer
 
     def _probe(self) -> None:

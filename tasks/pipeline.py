@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from tasks import log, settling
+from tasks import log, meters, settling, tracing
 from tasks.clock import now_ms
 from tasks.errors import LeaseLost, Unavailable
 from tasks.events.mapping import urls_of
@@ -177,23 +177,48 @@ def run(shop: Workshop, job_id: str, step: Step, here: Here = elsewhere) -> Stag
     following: Step | None = None
     while going and claimed:
         job, lease = claimed
-        claimed = None
-        started = now_ms()
-        try:
-            if done := _work(shop, job, lease, going):
-                following = _following(lease.stage, done)
-                going = here(following.stage) if following else None
-                claimed = _finish(shop, job, lease, done, following, going)
-                _tell(job, lease, done, started)
-            else:
-                following = None
-        except LeaseLost:
-            log.lease_lost(job.id, lease.stage)
-            return None
-        except Unavailable:  # the ledger went away meanwhile: when it is back the lease is given back, with its attempt
-            shop.reporter.owe(partial(settling.give_back, shop, job, lease))
-            raise
+        with tracing.stage(job, lease.stage):
+            try:
+                following, going, claimed = _one(shop, job, lease, going, here)
+            except LeaseLost:
+                log.lease_lost(job.id, lease.stage)
+                _ended(job, lease, "lost")
+                return None
+            except (
+                Unavailable
+            ):  # the ledger went away meanwhile: when it is back the lease is given back, with its attempt
+                shop.reporter.owe(partial(settling.give_back, shop, job, lease))
+                raise
     return following.stage if following else None
+
+
+def _one(
+    shop: Workshop, job: Job, lease: Lease, step: Step, here: Here
+) -> tuple[Step | None, Step | None, tuple[Job, Lease] | None]:
+    """Run one stage under its lease: the step that comes next, the same when it goes on here, and then the job anew.
+
+    Raises LeaseLost and Unavailable.
+    """
+    done = _work(shop, job, lease, step)
+    if done is None:
+        return None, None, None
+    following = _following(lease.stage, done)
+    going = here(following.stage) if following else None
+    claimed = _finish(shop, job, lease, done, following, going)
+    rests = done.job.get("state") == State.REVIEW.value
+    log.stage_done(job, lease.stage, (now_ms() - lease.started_at) / 1000, **done.facts)
+    _ended(job, lease, "review" if rests else "done")
+    if rests:
+        log.needs_review(job, lease.stage, done.job["reason"])
+    return following, going, claimed
+
+
+def _ended(job: Job, lease: Lease, outcome: str) -> None:
+    """Count and trace what became of a stage, and of its job where that has ended."""
+    meters.stage_ended(lease.stage, outcome, (now_ms() - lease.started_at) / 1000)
+    tracing.stage_ended(outcome)
+    if outcome == "failed" or (outcome == "done" and lease.stage is _ORDER[-1]):
+        tracing.job_ended(job, outcome)
 
 
 def _stage_after(shop: Workshop, job_id: str, stage: Stage) -> Stage | None:
@@ -208,9 +233,8 @@ def _work(shop: Workshop, job: Job, lease: Lease, step: Step) -> Done | None:
     """What the stage came to; None when that was an error, which is written down then. Raises LeaseLost."""
     limit = shop.settings.worker.max_attempts
     if job.attempts > limit:
-        settling.fail(
-            shop, job, lease, f"{step.stage.value} was begun {limit} times and never ended: it may kill its worker"
-        )
+        never = f"{step.stage.value} was begun {limit} times and never ended: it may kill its worker"
+        _ended(job, lease, settling.fail(shop, job, lease, never))
         return None
     try:
         with shop.heart.holding(lease) as held:
@@ -218,7 +242,7 @@ def _work(shop: Workshop, job: Job, lease: Lease, step: Step) -> Done | None:
     except LeaseLost:
         raise
     except Exception as error:  # an unknown error is transient: no job is lost for a bug of ours
-        settling.settle(shop, job, lease, error)
+        _ended(job, lease, settling.settle(shop, job, lease, error))
         return None
 
 
@@ -246,12 +270,6 @@ def _finish(
         blobs=done.blobs,
         then=going.running if going else None,
     )
-
-
-def _tell(job: Job, lease: Lease, done: Done, started: int) -> None:
-    log.stage_done(job, lease.stage, (now_ms() - started) / 1000, **done.facts)
-    if done.job.get("state") == State.REVIEW.value:
-        log.needs_review(job, lease.stage, done.job["reason"])
 
 
 def extracted_of(shop: Workshop, job: Job) -> Extracted:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from config.settings import Settings
-from tasks import health, log
+from tasks import health, log, meters, tracing
 from tasks.clock import now_ms
 from tasks.errors import Permanent, Transient, Unavailable
 from tasks.heart import Held
@@ -87,19 +87,24 @@ def _try(ledger: Ledger, settings: Settings, job: Job, held: Held, state: Delive
     delivery, number = state.delivery, state.attempts + 1
     attempt = ledger.deliveries.begin(held.lease, delivery.ordinal, number)
     try:
-        outcome = deliver(delivery, settings)
+        with tracing.attempt(delivery, settings, number) as told:
+            outcome = deliver(delivery, settings)
+            if outcome.code and delivery.transport == "webhook":
+                told.set(http__response__status_code=outcome.code)
     except Exception as error:  # an unknown error is transient, and its attempt has to be ended
         kind, reason, due_at = _after(settings, state, error)
         counted = number - 1 if kind == "unavailable" else number
         ledger.deliveries.failed(
             held.lease, delivery.ordinal, attempt, counted, outcome=kind, reason=reason, due_at=due_at
         )
+        meters.attempted(delivery.transport, delivery.target, kind)
         log.delivery(job, delivery.transport, delivery.target, kind, reason, number, delivery.key)
         health.failed(ledger, settings, delivery, error)
         ends = "failed" if due_at is None else "pending"
         now = {"state": ends, "attempts": counted, "due_at": due_at, "reason": reason}
     else:
         ledger.deliveries.sent(held.lease, delivery.ordinal, attempt, number, outcome)
+        meters.attempted(delivery.transport, delivery.target, "sent")
         log.delivery(job, delivery.transport, delivery.target, "sent", outcome.detail, number, delivery.key)
         health.succeeded(ledger, delivery)
         now = {"state": "sent", "attempts": number, "due_at": None, "reason": ""}

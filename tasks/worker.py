@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from celery.signals import worker_ready
 from celery.worker import state
 
 from config.settings import Settings
-from tasks import log
+from tasks import log, tracing
 from tasks.app import QUEUE_OF, make_app, name_of
 from tasks.canary import Canary
 from tasks.errors import Unavailable
@@ -36,11 +37,13 @@ def run_worker(
 ) -> int:
     """Consume `queues` with `concurrency` threads until told to stop; the exit status.
 
+    Raises Permanent when [tracing] is set and its extra is not installed.
     `alive` is called whenever the worker has proved that it consumes; one that is deaf ends the process with DEAF.
     """
     # as root in a container is an admin's choice; Celery's page-long warning about it belongs in no journal
     warnings.filterwarnings("ignore", category=SecurityWarning)
     shop = Workshop.open(settings)
+    tracing.configure(settings, shop.owner)
     app = make_app(settings)
     room = Room(concurrency)
     served = {step.stage: step for step in steps if QUEUE_OF[step.stage] in queues}
@@ -66,7 +69,8 @@ def run_worker(
             queues=[*queues, canary.queue],
             without_gossip=True,
             without_mingle=True,
-            without_heartbeat=True,
+            without_heartbeat=not settings.worker.events,
+            hostname=f"{'+'.join(queues)}.{os.getpid()}@{socket.gethostname()}",  # Flower keeps workers apart by it
             loglevel="WARNING",
             quiet=True,
         )
@@ -75,6 +79,7 @@ def run_worker(
     finally:
         canary.stop()
         worker_ready.disconnect(announce)
+        tracing.close()
         shop.close()
 
 

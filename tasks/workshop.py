@@ -15,6 +15,7 @@ from tasks.ledger import Ledger
 from tasks.loops import over_cap
 from tasks.model import Judge
 from tasks.outages import Reporter
+from tasks.recorder import Recorder
 from tasks.stages.reply import Answering
 from tasks.stores import open_store
 from tasks.trust import Believing
@@ -37,21 +38,24 @@ class Workshop:
         self.answering = Answering(
             settings, judge, message_id_secret(settings), self._over_cap, ledger.deliveries.ordinals
         )
+        self.recorder = Recorder(ledger, self.owner)
         self.own_addresses = own_addresses(settings)
         self.believing = Believing(settings.trust, ledger.jobs.known)
 
     @classmethod
     def open(cls, settings: Settings) -> Workshop:
-        """Raises ConfigError, Unavailable (ledger) or Permanent (its schema)."""
+        """With what it counts being written down. Raises ConfigError, Unavailable (ledger) or Permanent (its schema)."""
         routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
         shop = cls(settings, routes, Ledger.open(settings.ledger), Judge(settings.model))
         shop.reporter.start()
+        shop.recorder.start()
         return shop
 
     def close(self) -> None:
-        """Stop heart and reporter, and close the ledger."""
+        """Stop its threads, and close the ledger."""
         self.reporter.stop()
         self.heart.stop()
+        self.recorder.stop()
         self.ledger.close()
 
     def _over_cap(self, recipient: str) -> str:

@@ -145,7 +145,9 @@ class FolderWatch:
                     f"imap-quarantine:{where}:{notes.place.validity}:{uid}",
                     f"a message in mailbox {where} cannot be taken",
                     f"Message {uid} in {self._folder!r}: {reason}. It goes to {self._account.failed_folder!r} "
-                    "(empty: stays where it is) and is not tried again; the other mail goes on.",
+                    "(empty: stays where it is) and is not tried again; the other mail goes on.\n\n"
+                    "Look at it in the mailbox. If it is wanted, save it as a file and hand it in: "
+                    "`postroom submit FILE.eml`.",
                 )
             except Exception as error:  # told and written at the next round; the other mail does not wait for it
                 self._log.exception("imap.alert_not_told", uid=uid, reason=reason_of(error))

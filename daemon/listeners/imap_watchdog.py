@@ -107,7 +107,7 @@ class Pulse:
 
     def timed(self, milliseconds: int) -> None:
         """How long the last mail to ourselves was on its way. Raises Unavailable."""
-        self._rows.update(self.name, self.folder, canary_ms=milliseconds)
+        self._rows.update(self.name, self.folder, canary_ms=milliseconds, canary_at=self._clock.now_ms())
 
     def note_alert(self, *, alerted: bool) -> None:
         """Remember over a restart that this outage was told, or that its end was."""
@@ -157,7 +157,9 @@ class Watchdog:
             f"imap-down:{where}:{since}",
             f"mailbox {where} is not read",
             f"Since {iso(since)} Postroom cannot read {pulse.folder!r} at {pulse.account.host}: {reason}. "
-            "Mail waits there; nothing is lost. One more message comes when it is read again.",
+            "Mail waits there; nothing is lost. One more message comes when it is read again.\n\n"
+            f"  postroom imap test {pulse.name}     tries it now and says what is wrong\n\n"
+            f"Then mend the server, or [imap.{pulse.name}]; it goes on by itself.",
             pulse,
             alerted=True,
         )
@@ -167,7 +169,8 @@ class Watchdog:
         self._say(
             f"imap-up:{where}:{pulse.searched_at}",
             f"mailbox {where} is read again",
-            f"Postroom reads {pulse.folder!r} at {pulse.account.host} again since {iso(pulse.searched_at)}.",
+            f"Postroom reads {pulse.folder!r} at {pulse.account.host} again since {iso(pulse.searched_at)}. "
+            "There is nothing to do.",
             pulse,
             alerted=False,
         )

@@ -20,7 +20,7 @@ from daemon.listeners import webhook
 from daemon.listeners.webhook_limits import Gone
 from daemon.listeners.webhook_problems import Refused, bad_parameters
 from daemon.listeners.webhook_protocol import GuardedProtocol
-from daemon.web import api, openapi, sending, submit
+from daemon.web import api, metrics, openapi, sending, submit
 from daemon.web.auth import Guard
 from daemon.web.results import finished_by
 from tasks.errors import Unavailable
@@ -54,6 +54,7 @@ def make_app(
     finished = finished_by(ledger, settings.web.public_url)
     whole = webhook.install(app, settings, intake, finished)
     app.include_router(api.health(settings, ledger))
+    app.include_router(metrics.router(settings, ledger, guard))
     app.include_router(submit.router(settings, intake, guard, finished))
     app.include_router(sending.router(settings, ledger, guard))
     app.include_router(api.router(settings, ledger, guard, stop or threading.Event()))

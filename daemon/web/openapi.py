@@ -181,3 +181,10 @@ def _operation(*parameters: dict[str, Any], raw: bool) -> dict[str, Any]:
 
 SUBMIT = _operation(_KEY, _PREFER, raw=True)
 BATCH = _operation(_KEY, raw=False)
+METRICS: dict[int | str, dict[str, Any]] = {
+    **READS,
+    200: {
+        "description": "OpenMetrics where `Accept` asks for it, else Prometheus' text format.",
+        "content": {one: {"schema": _TEXT} for one in ("application/openmetrics-text", "text/plain")},
+    },
+}

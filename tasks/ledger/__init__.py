@@ -5,7 +5,9 @@ from __future__ import annotations
 from tasks.ledger.archive import Archive, Rule
 from tasks.ledger.arrivals import Arrival, Arrivals
 from tasks.ledger.backlog import Backlog
+from tasks.ledger.census import Census
 from tasks.ledger.deliveries import Deliveries
+from tasks.ledger.digests import Digests
 from tasks.ledger.endpoints import Endpoint, Endpoints
 from tasks.ledger.engine import Database
 from tasks.ledger.imap_folders import ImapFolders, Watched
@@ -16,8 +18,10 @@ from tasks.ledger.notices import Notice, Notices
 from tasks.ledger.outages import Outage, Outages
 from tasks.ledger.redeliveries import Redeliveries, Redelivery, Wanted, obstacle
 from tasks.ledger.rows import DeliveryState, Event
+from tasks.ledger.tallies import Gauge, Tallies, Tally
 from tasks.ledger.together import Together
 from tasks.ledger.tokens import Scope, Token, Tokens
+from tasks.ledger.traces import Traces
 
 __all__ = [
     "Archive",
@@ -26,6 +30,7 @@ __all__ = [
     "DeliveryState",
     "Endpoint",
     "Event",
+    "Gauge",
     "Held",
     "ImapFolders",
     "ImapMessages",
@@ -38,6 +43,7 @@ __all__ = [
     "Redelivery",
     "Rule",
     "Scope",
+    "Tally",
     "Token",
     "Tokens",
     "Wanted",
@@ -59,6 +65,10 @@ class Ledger:
         self.endpoints = Endpoints(self.database)
         self.outages = Outages(self.database)
         self.backlog = Backlog(self.database)
+        self.census = Census(self.database)
+        self.tallies = Tallies(self.database)
+        self.traces = Traces(self.database)
+        self.digests = Digests(self.database)
         self.notices = Notices(self.database)
         self.tokens = Tokens(self.database)
         self.archive = Archive(self.database)

@@ -23,17 +23,15 @@ class Backlog:
 
     def not_enqueued(self, limit: int, *, older_than_ms: int) -> list[Open]:
         """Due jobs that nobody has published, oldest first; the very newest are left to the one who accepted them."""
-        now = now_ms()
-        query = self._open(now).where(jobs.c.enqueued_at.is_(None), jobs.c.updated_at <= now - older_than_ms)
-        return self._opens(query.limit(limit))
+        return self._opens(unpublished(now_ms(), older_than_ms=older_than_ms).limit(limit))
 
     def lost(self, limit: int, *, enqueued_before: int) -> list[Open]:
         """Jobs that were published before `enqueued_before` (milliseconds) and that no worker has taken."""
-        return self._opens(self._open(now_ms()).where(jobs.c.enqueued_at < enqueued_before).limit(limit))
+        return self._opens(_open(now_ms()).where(jobs.c.enqueued_at < enqueued_before).limit(limit))
 
     def own(self, limit: int) -> list[str]:
         """Alerts that are due, oldest first."""
-        query = self._open(now_ms()).where(jobs.c.source == OWN_SOURCE, jobs.c.stage == Stage.DELIVER.value)
+        query = _open(now_ms()).where(jobs.c.source == OWN_SOURCE, jobs.c.stage == Stage.DELIVER.value)
         return [one.job_id for one in self._opens(query.limit(limit))]
 
     def take(self, job_ids: Sequence[str], *, enqueued_before: int) -> list[str]:
@@ -84,15 +82,20 @@ class Backlog:
                 sa.update(jobs).where(jobs.c.id.in_(job_ids), jobs.c.stage.is_not(None)).values(enqueued_at=at)
             )
 
-    @staticmethod
-    def _open(now: int) -> sa.Select[tuple[str, str]]:
-        return (
-            sa.select(jobs.c.id, jobs.c.stage)
-            .where(jobs.c.stage.is_not(None), jobs.c.state.not_in(_RESTING), jobs.c.lease_owner == "")
-            .where(sa.or_(jobs.c.due_at.is_(None), jobs.c.due_at <= now))
-            .order_by(jobs.c.received_at)
-        )
-
     def _opens(self, query: sa.Select[tuple[str, str]]) -> list[Open]:
         with self._database.read() as connection:
             return [Open(row.id, Stage(row.stage)) for row in connection.execute(query)]
+
+
+def unpublished(now: int, *, older_than_ms: int) -> sa.Select[tuple[str, str]]:
+    """Id and stage of jobs that are due at `now` (milliseconds) and that nobody has published, oldest first."""
+    return _open(now).where(jobs.c.enqueued_at.is_(None), jobs.c.updated_at <= now - older_than_ms)
+
+
+def _open(now: int) -> sa.Select[tuple[str, str]]:
+    return (
+        sa.select(jobs.c.id, jobs.c.stage)
+        .where(jobs.c.stage.is_not(None), jobs.c.state.not_in(_RESTING), jobs.c.lease_owner == "")
+        .where(sa.or_(jobs.c.due_at.is_(None), jobs.c.due_at <= now))
+        .order_by(jobs.c.received_at)
+    )

@@ -21,6 +21,7 @@ imap_folders = sa.Table(
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("alerted", sa.Integer, nullable=False, default=0),
     sa.Column("canary_ms", sa.BigInteger, nullable=False, default=0),
+    sa.Column("canary_at", sa.BigInteger, nullable=False, default=0, server_default="0"),
     sa.Column("since", sa.BigInteger, nullable=False, default=0, server_default="0"),
 )
 
@@ -41,6 +42,8 @@ class Watched:
     """1: an alert for this outage went out."""
     canary_ms: int = 0
     """How long the last mail to ourselves took from sent to accepted."""
+    canary_at: int = 0
+    """When it was accepted."""
     since: int = 0
     """With max_age_days: all that arrived before is done, or was too old when the folder was first watched."""
 
@@ -64,7 +67,7 @@ class ImapFolders:
     def update(self, account: str, folder: str, **values: Any) -> None:
         """Change some columns of a folder's row, making it when it is not there."""
         key = {"account": account, "folder": folder}
-        zero = dict.fromkeys(("validity", "searched_at", "down_since", "alerted", "canary_ms", "since"), 0)
+        zero = dict.fromkeys(("validity", "searched_at", "down_since", "alerted", "canary_ms", "canary_at", "since"), 0)
         mine = (imap_folders.c.account == account) & (imap_folders.c.folder == folder)
         with self._database.write() as connection:
             connection.execute(self._database.insert_ignoring(imap_folders), [key | zero | {"reason": ""}])

@@ -26,6 +26,8 @@ class Notice:
     """Empty: nobody is told, and the job is done as it is written."""
     at: int
     """Milliseconds since the epoch."""
+    untold: str = "[alerts] names nobody to tell: it was logged"
+    """Why nobody is told."""
 
 
 class Notices:
@@ -33,6 +35,13 @@ class Notices:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def told_since(self, since: int) -> int:
+        """How many were sent to somebody, or wait to be, since then (milliseconds)."""
+        sent = sa.exists().where(deliveries.c.job_id == jobs.c.id)
+        own = sa.select(sa.func.count()).where(jobs.c.source == OWN_SOURCE, jobs.c.received_at >= since, sent)
+        with self._database.read() as connection:
+            return int(connection.execute(own).scalar_one())
 
     def add(self, notice: Notice) -> bool:
         """Store `notice` unless its key is known; whether it is new. Any number of hosts may ask at once."""
@@ -57,7 +66,7 @@ def _row(notice: Notice) -> dict[str, object]:
     if notice.deliveries:
         stands = {"state": STATE_BEFORE[Stage.DELIVER].value, "stage": Stage.DELIVER.value}
     else:
-        stands = {"state": State.DONE.value, "reason": "[alerts] names nobody to tell: it was logged"}
+        stands = {"state": State.DONE.value, "reason": notice.untold}
     return {
         "id": notice.job_id,
         "source": OWN_SOURCE,

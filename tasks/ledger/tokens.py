@@ -37,6 +37,7 @@ class Scope(StrEnum):
 
     READ = "read"
     SUBMIT = "submit"
+    METRICS = "metrics"
     ADMIN = "admin"
 
 

@@ -15,7 +15,7 @@ import httpcore
 
 from config.outbound import WebhookEndpoint
 from config.settings import Settings
-from tasks import egress
+from tasks import egress, meters
 from tasks.breaker import Breaker, Paused
 from tasks.errors import Permanent, TargetGone, Unavailable
 from tasks.exchange import AGENT, errors_told, try_later, wire_url
@@ -85,6 +85,7 @@ def send(delivery: Delivery, settings: Settings) -> Outcome:
         raise
     finally:
         endpoint.breaker.leave(alive=alive)
+        meters.breaker(f"webhook:{name}", is_open=endpoint.breaker.is_open)
     return outcome
 
 

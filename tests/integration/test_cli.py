@@ -26,6 +26,8 @@ COMMANDS = (
     "backup",
     "restore",
     "retention",
+    "trace",
+    "digest",
     "approve",
     "cancel",
     "submit",
@@ -40,6 +42,7 @@ COMMANDS = (
     "web",
     "worker",
     "rescue",
+    "flower",
     "migrate",
 )
 

@@ -213,3 +213,17 @@ def test_the_environment_is_named_when_it_is_wrong(monkeypatch: pytest.MonkeyPat
 def test_the_example_passes_the_schema() -> None:
     """What templates are tried with is what is sent."""
     jsonschema.Draft202012Validator(schema()).validate(alerts.EXAMPLE.model_dump(mode="json"))
+
+
+def test_a_flood_of_alerts_is_stored_and_one_says_so(settings: Settings, ledger: Ledger) -> None:
+    """Beyond `per_hour` nobody is told of each: they stand in the ledger, and the last mail says where to look."""
+    flooded = configured(settings, alerts={"mail": ["admin@team.example"], "per_hour": 3})
+    assert all(alert(ledger, flooded, f"k{number}", "down", TEXT) for number in range(6))
+    assert not alert(ledger, flooded, "k5", "down", TEXT)
+    found = ledger.jobs.page(source="postroom")
+    told = {job.key.partition(":")[0] for job in found if ledger.deliveries.of(job.id)}
+    assert told == {"k0", "k1", "k2", "alerts-held"}
+    untold = [job for job in found if not ledger.deliveries.of(job.id)]
+    assert {(job.state, job.reason) for job in untold} == {(State.DONE, "more than 3 alerts within an hour")}
+    [held] = [job for job in found if job.key.startswith("alerts-held")]
+    assert b"postroom jobs --source postroom" in ledger.deliveries.of(held.id)[0].delivery.body
