@@ -9,6 +9,7 @@ from collections.abc import Callable
 from celery import Celery
 
 from config.settings import Settings
+from daemon.process import Process, stop_on_signals
 from daemon.retention import SlowTick
 from tasks import log
 from tasks.app import BROKER_ERRORS, make_app, publish, queued
@@ -95,8 +96,18 @@ class Rescue:
         return done
 
 
-def run(settings: Settings, stop: threading.Event, ready: Callable[[str], None]) -> None:
-    """Tick until `stop` is set."""
+def serve(process: Process) -> None:
+    """Tick until told to stop; a reload begins anew with the new settings."""
+    stop = stop_on_signals()
+    process.begin()
+    process.turns(stop, lambda settings, turn: run(settings, turn, process.ready, process.alive))
+    process.status.stop()
+
+
+def run(
+    settings: Settings, stop: threading.Event, ready: Callable[[str], None], alive: Callable[[], None] = lambda: None
+) -> None:
+    """Tick until `stop` is set. `alive` is called after each look, one that found the ledger down as well."""
     ledger = Ledger.open(settings.ledger)
     rescue = Rescue(settings, ledger, make_app(settings))
     slow = SlowTick(settings, ledger)
@@ -104,8 +115,9 @@ def run(settings: Settings, stop: threading.Event, ready: Callable[[str], None])
     while not stop.wait(settings.rescue.tick):
         try:
             while rescue.tick() >= BATCH and not stop.is_set():
-                pass
+                alive()
             slow.step()
         except Unavailable as error:
             log.rescue_waits(error.reason)
+        alive()
     ledger.close()

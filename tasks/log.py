@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -220,6 +220,22 @@ def broker_up() -> None:
 def worker_deaf(queues: str, seconds: float) -> None:
     """A worker was connected and consumed nothing; it ends, to be started again."""
     _log.error("worker deaf", queues=queues, seconds=seconds)
+
+
+def reloaded(after_restart: Sequence[str]) -> None:
+    """Settings, routes and templates were read again and are in force; what is named waits for a restart."""
+    more = {"after_restart": ", ".join(after_restart)} if after_restart else {}
+    _log.info("reloaded", **more)
+
+
+def reload_refused(problem: str) -> None:
+    """A reload found something wrong; everything stays as it was."""
+    _log.error("reload refused", reason=problem)
+
+
+def handed_back(stages: int) -> None:
+    """A worker was told to stop and does not wait longer for what it runs; the rescue gives it to another."""
+    _log.warning("handed back", stages=stages)
 
 
 def ready(what: str) -> None:

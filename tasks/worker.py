@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from celery import Celery
 from celery.exceptions import Ignore, SecurityWarning
-from celery.signals import worker_ready
+from celery.signals import worker_ready, worker_shutting_down
 
 from config.settings import Settings
 from tasks import log
@@ -19,6 +19,8 @@ from tasks.errors import Unavailable
 from tasks.pipeline import STAGES, Step, run
 from tasks.workshop import Workshop
 
+HAND_BACK = 45.0
+"""Seconds that stages may take to end when the worker is told to stop; below the unit's TimeoutStopSec."""
 DEAF = 75
 """Exit status of a worker that does not consume any more (EX_TEMPFAIL of sysexits(3))."""
 
@@ -29,30 +31,43 @@ def run_worker(
     concurrency: int,
     ready: Callable[[], None],
     alive: Callable[[], object] = lambda: None,
+    *,
+    stopping: Callable[[], object] = lambda: None,
+    on_reload: Callable[[Callable[[Settings], None]], object] = lambda apply: None,
+    canary: float = 0,
 ) -> int:
     """Consume `queues` with `concurrency` threads until told to stop; the exit status.
 
-    `alive` is called whenever the worker has proved that it consumes; one that is deaf ends the process with DEAF.
+    `alive` is called whenever the worker has proved that it consumes, every `canary` seconds (0: as [worker] says); one
+    that is deaf ends the process with DEAF. Told to stop, it calls `stopping`, ends what it runs, and hands back what
+    takes longer than HAND_BACK. `on_reload` is given what takes over new settings: stages that run keep the old ones.
     """
     # as root in a container is an admin's choice; Celery's page-long warning about it belongs in no journal
     warnings.filterwarnings("ignore", category=SecurityWarning)
     shop = Workshop.open(settings)
     app = make_app(settings)
     room = Room(concurrency)
+    current = Current(shop)
+    on_reload(current.change)
     for step in STAGES:
-        _register(app, shop, step, room)
-    canary = Canary(app, shop.owner, ", ".join(queues), settings.worker.canary, room.is_full, alive, _end)
+        _register(app, current, step, room)
+    proof = Canary(app, shop.owner, ", ".join(queues), canary or settings.worker.canary, room.is_full, alive, _end)
 
     def begin(**_: object) -> None:
-        canary.start()
+        proof.start()
         ready()
 
-    announce = worker_ready.connect(begin, weak=False)
+    def stop(**_: object) -> None:
+        stopping()
+        _hand_back_after(room)
+
+    worker_ready.connect(begin, weak=False)
+    worker_shutting_down.connect(stop, weak=False)
     try:
         worker = app.Worker(
             pool="threads",
             concurrency=concurrency,
-            queues=[*queues, canary.queue],
+            queues=[*queues, proof.queue],
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,
@@ -62,9 +77,21 @@ def run_worker(
         worker.start()
         return int(worker.exitcode or 0)
     finally:
-        canary.stop()
-        worker_ready.disconnect(announce)
+        proof.stop()
+        worker_ready.disconnect(begin)
+        worker_shutting_down.disconnect(stop)
         shop.close()
+
+
+class Current:
+    """The workshop in force. A stage takes it once, so that it works from its start to its end with the same settings."""
+
+    def __init__(self, shop: Workshop) -> None:
+        self.shop = shop
+
+    def change(self, settings: Settings) -> None:
+        """Take over new settings, routes and templates. Raises ConfigError."""
+        self.shop = self.shop.again(settings)
 
 
 class Room:
@@ -87,17 +114,34 @@ class Room:
         """Whether a further task would have to wait."""
         return self._running >= self._most
 
+    @property
+    def running(self) -> int:
+        """Stages that run now."""
+        return self._running
+
 
 def _end() -> None:
     """At once: what hangs in this process would not let it end in order, and its leases are freed when it is gone."""
     os._exit(DEAF)
 
 
-def _register(app: Celery, shop: Workshop, step: Step, room: Room) -> None:
+def _hand_back_after(room: Room) -> None:
+    """End the process when a stage does not come to its end: the rescue frees the leases of a process that is gone."""
+
+    def end() -> None:
+        log.handed_back(room.running)
+        os._exit(0)
+
+    timer = threading.Timer(HAND_BACK, end)
+    timer.daemon = True
+    timer.start()
+
+
+def _register(app: Celery, current: Current, step: Step, room: Room) -> None:
     def task(job_id: str) -> None:
         try:
             with room:
-                goes_on = run(shop, job_id, step)
+                goes_on = run(current.shop, job_id, step)
         except Unavailable as error:  # the ledger: the rescue finds the job when it is back
             log.ledger_down(job_id, step.stage, error.reason)
             goes_on = False
