@@ -12,8 +12,8 @@ import typer
 
 from config.errors import ConfigError
 from config.routes import load_routes
-from daemon import backup, deadletters, deliveries, endpoints, hooks, mailboxes, retention, show, tokens
-from daemon.console import AsJson, JobArgument, config_of, console, ledger_of, print_json, settings_of
+from daemon import backup, deadletters, deliveries, endpoints, hooks, installation, mailboxes, retention, show, tokens
+from daemon.console import AsJson, JobArgument, as_owner, config_of, console, ledger_of, print_json, settings_of
 from tasks.errors import Permanent, PostroomError, WrongSchema
 from tasks.ledger import Ledger
 from tasks.mailhead import sender_of
@@ -41,6 +41,7 @@ cli.add_typer(hooks.commands, rich_help_panel="Questions")
 cli.add_typer(deadletters.commands)
 cli.add_typer(backup.commands)
 cli.add_typer(retention.commands)
+cli.add_typer(installation.commands, rich_help_panel="Actions")
 
 
 @cli.callback()
@@ -253,7 +254,7 @@ def submit(
     key = f"{file.name}:{tryout.digest(raw)}"
     sender = sender or (sender_of(raw) if kind is Kind.MAIL else "")
     envelope = Envelope(source="cli", kind=kind, key=key, sender=sender, content_type=content_type, name=file.name)
-    with open_intake(settings) as intake:
+    with as_owner(settings), open_intake(settings) as intake:
         receipt = intake.accept(envelope, raw)
     print(f"{receipt.job_id}{' (it was accepted before)' if receipt.duplicate else ''}")
 
@@ -261,10 +262,12 @@ def submit(
 @cli.command(rich_help_panel="Actions")
 def migrate(context: typer.Context) -> None:
     """Bring the ledger's schema to this version. Make a copy of the ledger first."""
-    ledger = Ledger(settings_of(context).ledger)
-    ledger.database.migrate()
-    print(f"the ledger has schema {ledger.database.revision()}")
-    ledger.close()
+    settings = settings_of(context)
+    with as_owner(settings):
+        ledger = Ledger(settings.ledger)
+        ledger.database.migrate()
+        print(f"the ledger has schema {ledger.database.revision()}")
+        ledger.close()
 
 
 @cli.command(rich_help_panel="Actions")

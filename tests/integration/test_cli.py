@@ -43,6 +43,7 @@ COMMANDS = (
     "worker",
     "rescue",
     "migrate",
+    "systemd",
 )
 REPO = Path(__file__).resolve().parents[2]
 
