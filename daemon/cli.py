@@ -14,6 +14,7 @@ from config.errors import ConfigError
 from config.routes import load_routes
 from daemon import backup, deadletters, deliveries, endpoints, hooks, installation, mailboxes, retention, show, tokens
 from daemon.console import AsJson, JobArgument, as_owner, config_of, console, ledger_of, print_json, settings_of
+from tasks import log
 from tasks.errors import Permanent, PostroomError, WrongSchema
 from tasks.ledger import Ledger
 from tasks.mailhead import sender_of
@@ -298,12 +299,13 @@ def main() -> None:
     try:
         cli()
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        log.cannot_start([str(problem) for problem in error.problems], refused=True)
         raise SystemExit(BAD_CONFIG) from None
     except PostroomError as error:
-        print(f"postroom: {error.reason}", file=sys.stderr)
         # a ledger of another version is as a wrong configuration: to be started again would not help
-        raise SystemExit(BAD_CONFIG if isinstance(error, WrongSchema) else 1) from None
+        refused = isinstance(error, WrongSchema)
+        log.cannot_start([f"postroom: {error.reason}"], refused=refused)
+        raise SystemExit(BAD_CONFIG if refused else 1) from None
 
 
 if __name__ == "__main__":
