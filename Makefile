@@ -8,7 +8,7 @@ ARGS := $(if $(ONCE),--once) $(if $(INPUTS),--inputs $(INPUTS)) $(if $(STATE),--
 # subprocesses of the tests start five times as fast with compiled modules
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test faults e2e check lock clean
+.PHONY: help setup demo test faults e2e check deb systemd-test lock clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -38,6 +38,12 @@ faults: setup ## Workers and broker killed in mid-work: nothing is lost, nothing
 e2e: setup ## make demo ONCE=1 on other inputs
 	@.ci/packages
 	$(BIN)/python -m pytest tests/e2e $(PYTEST)
+
+deb: setup ## dist/postroom_VERSION_ARCH.deb, with its virtual environment under /opt/postroom
+	@VENV=$(VENV) .ci/deb
+
+systemd-test: setup ## A real systemd in a container: install, restart, kill, freeze, reload, upgrade, uninstall
+	@VENV=$(VENV) $(BIN)/python -m tests.systemd
 
 lock: setup ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install -q uv

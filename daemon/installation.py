@@ -28,6 +28,8 @@ commands = typer.Typer(
     rich_markup_mode=None,
 )
 SERVICES = "postroom-*.service"
+BOOTED = Path("/run/systemd/system")
+"""There while systemd runs (sd_booted(3)); in a chroot files are written, and nothing is started."""
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 Root = Annotated[Path, typer.Option("--root", help="Work in this folder instead of /, and run nothing.")]
 Packaged = Annotated[bool, typer.Option("--packaged", hidden=True, help="The units are a package's.")]
@@ -86,7 +88,7 @@ def uninstall(
     units.remove(root, [*gone, units.LISTED])
     if purge:
         _purge(root, runs=acts)
-    if acts:
+    if acts and not packaged:  # a package's own files are still there
         _run("systemctl", "daemon-reload")
         _run("journalctl", "--update-catalog")
     kept = "" if purge else "; /etc/postroom and /var/lib/postroom stay (--purge removes them)"
@@ -157,7 +159,8 @@ def _take_over() -> None:
     for path in (units.ETC / "postroom.toml", *(units.ETC / "routes").glob("*.toml")):
         shutil.chown(path, "root", "postroom")
     _run("journalctl", "--update-catalog")
-    _run("systemctl", "daemon-reload")
+    if BOOTED.is_dir():
+        _run("systemctl", "daemon-reload")
 
 
 def _purge(root: Path, *, runs: bool) -> None:
