@@ -1,7 +1,7 @@
 """Runs inside the container: a mail server that keeps what it is sent, a receiver of webhooks, and a stand-in for Ollama.
 
-The model's API is real, its judgement is not: it picks the first name of the schema that stands in the last message, and
-takes as long as /srv/town/slow says (seconds). `python3 town.py` with Postroom's own Python.
+The model's API is real, its judgement is not: it answers with the least that fits the schema, and takes as long as
+/srv/town/slow says (seconds). `python3 town.py` with Postroom's own Python.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Web(BaseHTTPRequestHandler):
             slow = FOLDER / "slow"
             time.sleep(float(slow.read_text()) if slow.exists() else 0)
             asked = json.loads(body)
-            answer = _filled(asked.get("format") or {}, asked["messages"][-1]["content"])
+            answer = _filled(asked.get("format") or {})
             content = json.dumps(answer) if asked.get("format") else "Thank you for your message."
             self._json(
                 {
@@ -81,18 +81,20 @@ class Web(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
 
-def _filled(schema: dict[str, Any], prompt: str) -> Any:
+def _filled(schema: dict[str, Any]) -> Any:
     """The least that fits the schema."""
+    if "const" in schema:
+        return schema["const"]
     if names := schema.get("enum"):
-        return next((name for name in names if name and str(name) == "note"), names[0])
+        return "note" if "note" in names else names[0]
     kind = schema.get("type")
     if kind == "object" or "properties" in schema:
-        return {key: _filled(one, prompt) for key, one in schema.get("properties", {}).items()}
+        return {key: _filled(one) for key, one in schema.get("properties", {}).items()}
     if options := schema.get("anyOf"):
-        return None if any(one.get("type") == "null" for one in options) else _filled(options[0], prompt)
+        return None if any(one.get("type") == "null" for one in options) else _filled(options[0])
     if isinstance(kind, list) and "null" in kind:
         return None
-    return {"array": [], "number": 0, "integer": 0, "boolean": False, "null": None}.get(str(kind), "")
+    return {"array": [], "number": 0, "integer": 0, "boolean": False}.get(str(kind), "A note.")
 
 
 def main() -> None:
