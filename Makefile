@@ -8,7 +8,7 @@ ARGS := $(if $(ONCE),--once) $(if $(INPUTS),--inputs $(INPUTS)) $(if $(STATE),--
 # subprocesses of the tests start five times as fast with compiled modules
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test faults s3 e2e check lock flower man clean
+.PHONY: help setup demo test faults s3 e2e check deb systemd-test lock flower man clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -42,6 +42,12 @@ e2e: setup ## make demo ONCE=1 on other inputs
 s3: setup ## The blob store on a real S3 server (versitygw, built once with Go)
 	@.ci/s3
 	$(BIN)/python -m pytest tests/integration/test_stores.py $(PYTEST)
+
+deb: setup ## dist/postroom_VERSION_ARCH.deb, with its virtual environment under /opt/postroom
+	@VENV=$(VENV) .ci/deb
+
+systemd-test: setup ## A real systemd in a container: install, restart, kill, freeze, reload, upgrade, uninstall
+	@VENV=$(VENV) $(BIN)/python -m tests.systemd
 
 lock: setup ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install -q uv

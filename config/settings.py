@@ -2,7 +2,8 @@
 
 A name in the environment is `POSTROOM_` and the path in the file with two underscores for each dot:
 `POSTROOM_SMTP_OUT__PASSWORD` is `[smtp_out] password`. A systemd credential has the same name without the prefix
-(`LoadCredential=smtp_out__password:/etc/...`).
+(`LoadCredential=smtp_out__password:/etc/...`), or with a `postroom_` before it, as `LoadCredential=postroom:/etc/...`
+names the files of a folder.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from config.trust import TrustSettings
 SHIPPED = Path(__file__).resolve().parent
 TEMPLATES = SHIPPED.parent / "templates"
 SYSTEM_FILE = Path("/etc/postroom/postroom.toml")
+SYSTEM_CREDENTIALS = SYSTEM_FILE.parent / "credentials"
+"""What the units load. A root shell reads it too, so that commands know what the processes know."""
 
 
 def default_state_dir() -> Path:
@@ -90,15 +93,17 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment first, then systemd credentials, then the file (passed as init values)."""
         sources: list[PydanticBaseSettingsSource] = [env_settings]
-        if folder := os.environ.get("CREDENTIALS_DIRECTORY"):
-            sources.append(
+        given = getattr(file_secret_settings, "secrets_dir", None)
+        if folder := os.environ.get("CREDENTIALS_DIRECTORY") or given:
+            sources += [
                 NestedSecretsSettingsSource(
                     file_secret_settings,
                     secrets_dir=folder,
                     secrets_nested_delimiter="__",
-                    secrets_prefix="",
+                    secrets_prefix=prefix,
                 )
-            )
+                for prefix in ("", "postroom_")
+            ]
         return (*sources, init_settings)
 
     @property
@@ -129,12 +134,18 @@ def load(path: Path | None = None) -> Settings:
     text, values = _read(chosen) if chosen else ("", {})
     file = str(chosen or "environment")
     try:
-        settings = Settings(**values)
+        settings = Settings(_secrets_dir=_system_credentials(chosen), **values)
     except ValidationError as error:
         raise ConfigError(problems_of(error, file, text, Settings)) from None
     if problems := _unknown_endpoints(settings, file, text):
         raise ConfigError(problems)
     return settings
+
+
+def _system_credentials(chosen: Path | None) -> Path | None:
+    """The folder of credentials that belongs to the system's configuration, for those who may read it."""
+    readable = chosen == SYSTEM_FILE and os.access(SYSTEM_CREDENTIALS, os.R_OK | os.X_OK)
+    return SYSTEM_CREDENTIALS if readable else None
 
 
 def _unknown_endpoints(settings: Settings, file: str, text: str) -> list[Problem]:

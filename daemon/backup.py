@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from config.settings import Settings
-from daemon.console import ledger_of, settings_of
+from daemon.console import as_owner, ledger_of, settings_of
 from tasks import bundle
 from tasks.clock import iso, now_ms
 from tasks.errors import Permanent
@@ -50,12 +50,16 @@ def restore(
     What was delivered after the backup was made is delivered again, under the same Message-ID or Idempotency-Key.
     """
     settings = settings_of(context)
-    made = put_back(settings, file, force=force)
+    with as_owner(settings):
+        made = put_back(settings, file, force=force)
     print(f"restored what was accepted until {iso(made.made_at)}: {made.blobs} blobs and the ledger")
 
 
-def take(settings: Settings, ledger: Ledger, file: Path) -> bundle.Manifest:
-    """Make the backup. Raises Permanent or Unavailable; then an older `file` is as it was."""
+def take(settings: Settings, ledger: Ledger, file: Path, revision: str = HEAD) -> bundle.Manifest:
+    """Make the backup of a ledger with the schema `revision`.
+
+    Raises Permanent or Unavailable; then an older `file` is as it was.
+    """
     blobs, begun = open_store(settings), now_ms()
     kept = settings.state_dir / "secret"
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -66,7 +70,7 @@ def take(settings: Settings, ledger: Ledger, file: Path) -> bundle.Manifest:
             file,
             ledger=copy,
             kind="sqlite" if ledger.database.is_sqlite else "postgresql",
-            revision=HEAD,
+            revision=revision,
             begun=begun,
             secret=kept.read_bytes() if kept.exists() else None,
             blobs=blobs,

@@ -44,6 +44,11 @@ class Finding:
     detail: str
     instead: str = ""
 
+    @property
+    def sentence(self) -> str:
+        """What `postroom check` prints and `systemctl status` shows."""
+        return f"{self.what}: {self.detail}{f'; {self.instead}' if self.instead else ''}"
+
 
 def never_trusted(settings: Settings, routes: Sequence[Route]) -> Iterator[Finding]:
     """Routes that no mail can match, since nothing is configured that a word of their match.trust could come from."""
@@ -64,33 +69,54 @@ def never_trusted(settings: Settings, routes: Sequence[Route]) -> Iterator[Findi
 
 def dependencies(settings: Settings) -> Iterator[Finding]:
     """Look at each dependency in turn; a finding each."""
-    yield _look("ledger", lambda: _ledger(settings), "make room, or check [ledger_url] or the rights on state_dir")
+    yield ledger(settings)
     yield _look("blobs", lambda: open_store(settings).check(), "make room, or mend [blobs] or the rights on state_dir")
-    yield from _broker(settings)
-    yield from _model(settings)
-    out = settings.smtp_out
-    yield _look(
-        f"smtp_out {out.host}:{out.port}",
-        lambda: smtp_answers(out),
-        "start it, or set [smtp_out] host and port to the server that takes our replies",
-    )
-    for name, account in settings.imap.items():
-        yield _look(
-            f"imap.{name} {account.host}:{account.port}",
-            lambda name=name, account=account: imap_answers(name, account, settings),  # type: ignore[misc]  # mypy cannot type a default in a lambda
-            f"mend [imap.{name}]; `postroom imap test {name}` tells more",
-        )
-    for name, endpoint in settings.endpoint.items():
-        yield _look(
-            f"endpoint.{name} {urlsplit(endpoint.url).hostname}",
-            lambda endpoint=endpoint: endpoint_answers(endpoint),  # type: ignore[misc]  # as above
-            f"start it, or mend [endpoint.{name}] url",
-        )
+    found = broker(settings)
+    yield found
+    if settings.broker_url and found.state == "ok":
+        yield from _workers(settings)
+    yield model(settings)
+    yield smtp_out(settings)
+    for name in settings.imap:
+        yield mailbox(settings, name)
+    for name in settings.endpoint:
+        yield endpoint(settings, name)
     yield from _disabled(settings)
     yield from _outages(settings)
     yield from weaknesses(settings)
+
+
+def of_templates(settings: Settings) -> Iterator[Finding]:
+    """What is wrong with the templates of webhooks; replies' are looked at with their routes."""
     for said in (*template_problems(settings), *alerts.template_problems(settings)):
         yield Finding("templates", "failed", said, "mend the template")
+
+
+def ledger(settings: Settings) -> Finding:
+    """Whether the ledger answers, and how many jobs are open."""
+    return _look("ledger", lambda: _ledger(settings), "make room, or check [ledger_url] or the rights on state_dir")
+
+
+def smtp_out(settings: Settings) -> Finding:
+    """Whether the server that takes our replies greets us."""
+    out = settings.smtp_out
+    instead = "start it, or set [smtp_out] host and port to the server that takes our replies"
+    return _look(f"smtp_out {out.host}:{out.port}", lambda: smtp_answers(out), instead)
+
+
+def mailbox(settings: Settings, name: str) -> Finding:
+    """Whether [imap.NAME] lets us in and shows its folders."""
+    account = settings.imap[name]
+    what = f"imap.{name} {account.host}:{account.port}"
+    instead = f"mend [imap.{name}]; `postroom imap test {name}` tells more"
+    return _look(what, lambda: imap_answers(name, account, settings), instead)
+
+
+def endpoint(settings: Settings, name: str) -> Finding:
+    """Whether [endpoint.NAME] takes a connection."""
+    one = settings.endpoint[name]
+    what = f"endpoint.{name} {urlsplit(one.url).hostname}"
+    return _look(what, lambda: endpoint_answers(one), f"start it, or mend [endpoint.{name}] url")
 
 
 def weaknesses(settings: Settings) -> Iterator[Finding]:
@@ -183,19 +209,24 @@ def _ledger(settings: Settings) -> str:
         ledger.close()
 
 
-def _broker(settings: Settings) -> Iterator[Finding]:
+def broker(settings: Settings) -> Finding:
+    """Whether the broker answers."""
     if not settings.broker_url:
-        yield Finding("broker", "ok", "none configured: `postroom up` starts an embedded Valkey")
-        return
+        return Finding("broker", "ok", "none configured: `postroom up` starts an embedded Valkey")
     instead = "start Redis or Valkey, or mend broker_url; without it messages are accepted and wait in the ledger"
-    address, app = settings.broker_url.rpartition("@")[2], make_app(settings)
+    address = settings.broker_url.rpartition("@")[2]
     try:
-        ping(app)
-        seen = workers(app)
+        ping(make_app(settings))
     except BROKER_ERRORS as error:
-        yield Finding("broker", "failed", f"{address}: {error}", instead)
-        return
-    yield Finding("broker", "ok", address)
+        return Finding("broker", "failed", f"{address}: {error}", instead)
+    return Finding("broker", "ok", address)
+
+
+def _workers(settings: Settings) -> Iterator[Finding]:
+    try:
+        seen = workers(make_app(settings))
+    except BROKER_ERRORS:
+        return  # it went down this moment, and the next look tells
     unserved = set(QUEUES) - {queue for one in seen for queue in one["serves"].split(", ")}
     told = f"{len(seen)} consume: {'; '.join(one['serves'] for one in seen)}" if seen else "none is running"
     if seen and unserved:
@@ -205,7 +236,8 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         yield Finding("workers", "ok", told)
 
 
-def _model(settings: Settings) -> Iterator[Finding]:
+def model(settings: Settings) -> Finding:
+    """Whether Ollama answers and has the model."""
     host = settings.model.address()
     try:
         names = {
@@ -213,18 +245,15 @@ def _model(settings: Settings) -> Iterator[Finding]:
         }
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         if settings.model.host:
-            yield Finding("model", "failed", f"{host}: {_words(error)}", "start Ollama there, or mend [model] host")
-        else:
-            yield Finding("model", "ok", "no Ollama configured or running: `postroom up` starts the embedded server")
-        return
+            return Finding("model", "failed", f"{host}: {_words(error)}", "start Ollama there, or mend [model] host")
+        return Finding("model", "ok", "no Ollama configured or running: `postroom up` starts the embedded server")
     wanted = settings.model.name
     if wanted in names or f"{wanted}:latest" in names:
-        yield Finding("model", "ok", f"{wanted} at {host}")
-    else:
-        have = ", ".join(sorted(names)) or "none"
-        yield Finding(
-            "model", "failed", f"{host} has no model {wanted!r}", f"run `ollama pull {wanted}`, or use one of: {have}"
-        )
+        return Finding("model", "ok", f"{wanted} at {host}")
+    have = ", ".join(sorted(names)) or "none"
+    return Finding(
+        "model", "failed", f"{host} has no model {wanted!r}", f"run `ollama pull {wanted}`, or use one of: {have}"
+    )
 
 
 def smtp_answers(out: SmtpOut) -> str:

@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from config.errors import ConfigError
 from config.routes import load_routes
-from daemon import backup, deadletters, deliveries, digest, endpoints, hooks, mailboxes, retention, show, tokens, trace
-from daemon.console import AsJson, JobArgument, config_of, console, ledger_of, print_json, settings_of
-from tasks.errors import Permanent, PostroomError
+from daemon import (
+    backup,
+    deadletters,
+    deliveries,
+    digest,
+    endpoints,
+    hooks,
+    installation,
+    mailboxes,
+    retention,
+    show,
+    tokens,
+    trace,
+)
+from daemon.console import AsJson, JobArgument, as_owner, config_of, console, ledger_of, print_json, settings_of
+from tasks import log
+from tasks.errors import Permanent, PostroomError, WrongSchema
 from tasks.ledger import Ledger
 from tasks.mailhead import sender_of
 from tasks.models import Envelope, Job, Kind, Stage, State
 from tasks.story import story, summary
+
+if TYPE_CHECKING:
+    from daemon.process import Process
 
 BAD_CONFIG = 2
 cli = typer.Typer(
@@ -40,6 +57,7 @@ cli.add_typer(backup.commands)
 cli.add_typer(retention.commands)
 cli.add_typer(digest.commands)
 cli.add_typer(trace.commands)
+cli.add_typer(installation.commands, rich_help_panel="Actions")
 
 
 @cli.callback()
@@ -51,7 +69,7 @@ def main_options(
         ),
     ] = None,
 ) -> None:
-    """Exit status: 0 well, 1 something failed or cannot be reached, 2 configuration or command line are wrong."""
+    """Exit status: 0 well, 1 something failed or cannot be reached, 2 configuration, command line or schema are wrong."""
 
 
 @cli.command(rich_help_panel="Processes")
@@ -71,17 +89,22 @@ def up(context: typer.Context) -> None:
 def smtp(context: typer.Context) -> None:
     """Take mail by SMTP and LMTP ([smtp])."""
     from daemon.listeners import smtp as listener
+    from daemon.process import run_listener
 
-    _listen(context, "smtp", listener.run)
+    process = _process(context, "smtp")
+    hooks: dict[str, Any] = {"ready": process.ready, "on_reload": process.reloads.on, "alive": process.alive}
+    run_listener(process, "smtp", lambda intake, stop: listener.run(process.settings, intake, stop, **hooks))
 
 
 @mailboxes.commands.callback(invoke_without_command=True)
 def imap(context: typer.Context) -> None:
     """Watch mailboxes ([imap.NAME]); or look at one, or take old mail."""
-    from daemon.listeners import imap as listener
+    from daemon.listeners import imap_process
+    from daemon.process import run_listener
 
     if context.invoked_subcommand is None:
-        _listen(context, "imap", listener.run)
+        process = _process(context, "imap")
+        run_listener(process, "imap", lambda intake, stop: imap_process.serve(process, intake, stop))
 
 
 cli.add_typer(mailboxes.commands, name="imap", rich_help_panel="Processes")
@@ -91,16 +114,20 @@ cli.add_typer(mailboxes.commands, name="imap", rich_help_panel="Processes")
 def folder(context: typer.Context) -> None:
     """Watch drop folders ([folder.NAME])."""
     from daemon.listeners import folder as listener
+    from daemon.process import run_listener
 
-    _listen(context, "folder", listener.run)
+    process = _process(context, "folder")
+    run_listener(process, "folder", lambda intake, stop: listener.serve(process, intake, stop))
 
 
 @cli.command(rich_help_panel="Processes")
 def web(context: typer.Context) -> None:
     """Serve webhooks, health and jobs over HTTP ([web])."""
-    from daemon.web import app
+    from daemon.process import run_listener
+    from daemon.web import server
 
-    _listen(context, "web", app.serve)
+    process = _process(context, "web")
+    run_listener(process, "web", lambda intake, stop: server.serve(process, intake, stop))
 
 
 @cli.command(rich_help_panel="Processes")
@@ -114,28 +141,21 @@ def worker(
     ] = 0,
 ) -> None:
     """Run the stages of jobs."""
-    from daemon.notify import notify
-    from daemon.process import ready
+    from daemon import work
     from tasks.app import QUEUES
-    from tasks.worker import run_worker
 
-    settings = settings_of(context, "worker")
     names = [name.strip() for name in queues.split(",") if name.strip()]
     if unknown := sorted(set(names) - set(QUEUES)):
         raise typer.BadParameter(f"no queue {unknown[0]!r}; known: {', '.join(QUEUES)}", param_hint="--queues")
-    number = concurrency or sum(getattr(settings.worker, f"{name}_concurrency") for name in names)
-    told = f"worker for {', '.join(names)}, {number} at once"
-    raise typer.Exit(run_worker(settings, names, number, lambda: ready(told), lambda: notify("WATCHDOG=1")))
+    raise typer.Exit(work.run(_process(context, "worker", names), names, concurrency))
 
 
 @cli.command(rich_help_panel="Processes")
 def rescue(context: typer.Context) -> None:
     """Put back to work what is due, lost or stuck. May run in several places at once."""
-    from daemon import rescue as process
-    from daemon.process import ready, stop_on_signals
+    from daemon import rescue as rescuing
 
-    settings = settings_of(context, "rescue")
-    process.run(settings, stop_on_signals(), ready)
+    rescuing.serve(_process(context, "rescue"))
 
 
 @cli.command(rich_help_panel="Processes")
@@ -153,7 +173,12 @@ def flower(
 
 
 @cli.command(rich_help_panel="Questions")
-def check(context: typer.Context) -> None:
+def check(
+    context: typer.Context,
+    config_only: Annotated[
+        bool, typer.Option("--config-only", help="Configuration, routes and templates; connect to nothing.")
+    ] = False,
+) -> None:
     """Look at configuration, routes, templates and every dependency.
 
     Exit status 0: all is well. 1: something cannot be reached. 2: the configuration is wrong.
@@ -167,7 +192,9 @@ def check(context: typer.Context) -> None:
     out.print(f"[green]ok      [/]configuration: {source}", highlight=False, soft_wrap=True)
     names = ", ".join(route.name for route in routes)
     out.print(f"[green]ok      [/]routes: {names} ({settings.routes_dir})", highlight=False, soft_wrap=True)
-    found = itertools.chain(checks.never_trusted(settings, routes), checks.dependencies(settings))
+    found: Iterable[checks.Finding] = checks.of_templates(settings)
+    if not config_only:
+        found = itertools.chain(checks.never_trusted(settings, routes), checks.dependencies(settings), found)
     raise typer.Exit(0 if show.findings(out, found) else 1)
 
 
@@ -257,7 +284,7 @@ def submit(
     key = f"{file.name}:{tryout.digest(raw)}"
     sender = sender or (sender_of(raw) if kind is Kind.MAIL else "")
     envelope = Envelope(source="cli", kind=kind, key=key, sender=sender, content_type=content_type, name=file.name)
-    with open_intake(settings) as intake:
+    with as_owner(settings), open_intake(settings) as intake:
         receipt = intake.accept(envelope, raw)
     print(f"{receipt.job_id}{' (it was accepted before)' if receipt.duplicate else ''}")
 
@@ -265,10 +292,12 @@ def submit(
 @cli.command(rich_help_panel="Actions")
 def migrate(context: typer.Context) -> None:
     """Bring the ledger's schema to this version. Make a copy of the ledger first."""
-    ledger = Ledger(settings_of(context).ledger)
-    ledger.database.migrate()
-    print(f"the ledger has schema {ledger.database.revision()}")
-    ledger.close()
+    settings = settings_of(context)
+    with as_owner(settings):
+        ledger = Ledger(settings.ledger)
+        ledger.database.migrate()
+        print(f"the ledger has schema {ledger.database.revision()}")
+        ledger.close()
 
 
 @cli.command(rich_help_panel="Actions")
@@ -282,11 +311,11 @@ def hash_password() -> None:
     print(hashed(given))
 
 
-def _listen(context: typer.Context, name: str, run: Callable[..., None]) -> None:
-    from daemon.process import ready, run_listener
+def _process(context: typer.Context, name: str, queues: Sequence[str] = ()) -> Process:
+    from config.settings import load
+    from daemon.process import Process
 
-    settings = settings_of(context, name)
-    run_listener(settings, name, lambda settings, intake, stop: run(settings, intake, stop, ready=ready))
+    return Process(settings_of(context, name), lambda: load(config_of(context)), queues)
 
 
 def _moved(changed: bool, job: Job, why_not: str) -> None:
@@ -299,11 +328,13 @@ def main() -> None:
     try:
         cli()
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        log.cannot_start([str(problem) for problem in error.problems], refused=True)
         raise SystemExit(BAD_CONFIG) from None
     except PostroomError as error:
-        print(f"postroom: {error.reason}", file=sys.stderr)
-        raise SystemExit(1) from None
+        # a ledger of another version is as a wrong configuration: to be started again would not help
+        refused = isinstance(error, WrongSchema)
+        log.cannot_start([f"postroom: {error.reason}"], refused=refused)
+        raise SystemExit(BAD_CONFIG if refused else 1) from None
 
 
 if __name__ == "__main__":

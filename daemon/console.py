@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,22 @@ def ledger_of(context: typer.Context) -> Iterator[Ledger]:
         yield ledger
     finally:
         ledger.close()
+
+
+@contextlib.contextmanager
+def as_owner(settings: Settings) -> Iterator[None]:
+    """For root: write as the owner of state_dir, so that the processes can read what a command wrote."""
+    owner = settings.state_dir.stat() if settings.state_dir.exists() else None
+    if os.geteuid() or owner is None or not owner.st_uid:
+        yield
+        return
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
 
 
 def console() -> Console:

@@ -1,15 +1,17 @@
-"""What the processes have in common: settings, log, readiness, and an orderly end on SIGTERM or SIGINT."""
+"""What the processes have in common: readiness, status, reload on SIGHUP, and an orderly end on SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from config.settings import Settings
-from daemon.notify import notify, tell_ready
+from daemon.notify import notify, tell_part, tell_ready
+from daemon.reload import Reloads
+from daemon.status import Status
 from tasks import log
 from tasks.app import make_app
 from tasks.intake import Intake
@@ -22,6 +24,7 @@ def stop_on_signals() -> threading.Event:
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         stop.set()
+        notify("STOPPING=1", "STATUS=stopping")
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
@@ -47,10 +50,65 @@ def open_intake(settings: Settings) -> Iterator[Intake]:
         intake.close()
 
 
-def run_listener(settings: Settings, name: str, listener: Callable[[Settings, Intake, threading.Event], None]) -> None:
+class Process:
+    """What one process tells systemd, and what it is told: its settings as they change, and when to stop."""
+
+    def __init__(self, settings: Settings, read: Callable[[], Settings], queues: Sequence[str] = ()) -> None:
+        """`read` gives the settings anew for a reload; `queues` are a worker's. Call it in the main thread."""
+        self.reloads = Reloads(settings, read)
+        self.status = Status(lambda: self.reloads.settings, queues)
+        self._lines: dict[str, None] = {}
+        self.status.doing = lambda: ", ".join(self._lines)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self.reloads.settings
+
+    def begin(self) -> None:
+        """Take SIGHUP, and tell how it is from now on."""
+        self.reloads.listen()
+        self.status.start()
+
+    def ready(self, line: str) -> None:
+        """The process is truly at work: `smtp on 127.0.0.1:8025`."""
+        self._lines[line] = None
+        ready(line)
+
+    def part(self, line: str) -> None:
+        """One of its parts is; READY follows when all of them are."""
+        log.ready(line)
+        tell_part(line)
+
+    def alive(self) -> None:
+        """Feed the watchdog of the unit: something was truly done."""
+        notify("WATCHDOG=1")
+
+    def turns(self, stop: threading.Event, run: Callable[[Settings, threading.Event], None]) -> None:
+        """Run until `stop`, and once more with the new settings after each reload: for what holds no clients."""
+        turn, current = threading.Event(), self.settings
+
+        def again(settings: Settings) -> None:
+            nonlocal current
+            current = settings
+            turn.set()
+
+        def end() -> None:
+            stop.wait()
+            turn.set()
+
+        threading.Thread(target=end, name="stop", daemon=True).start()
+        self.reloads.on(again)
+        while not stop.is_set():
+            run(current, turn)
+            turn.clear()
+
+
+def run_listener(process: Process, name: str, listener: Callable[[Intake, threading.Event], None]) -> None:
     """Run a listener until it is told to stop."""
     stop = stop_on_signals()
-    with open_intake(settings) as intake:
-        listener(settings, intake, stop)
-    notify("STOPPING=1")
+    process.begin()
+    with open_intake(process.settings) as intake:
+        listener(intake, stop)
+        process.status.stop()
     log.stopped(name)

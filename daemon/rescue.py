@@ -10,6 +10,7 @@ from celery import Celery
 
 from config.settings import Settings
 from daemon.outages import Watcher
+from daemon.process import Process, stop_on_signals
 from daemon.retention import SlowTick
 from tasks import log, meters
 from tasks.app import BROKER_ERRORS, make_app, publish, queued
@@ -98,8 +99,21 @@ class Rescue:
         return done
 
 
-def run(settings: Settings, stop: threading.Event, ready: Callable[[str], None]) -> None:
-    """Tick until `stop` is set, and count the messages that came meanwhile."""
+def serve(process: Process) -> None:
+    """Tick until told to stop; a reload begins anew with the new settings."""
+    stop = stop_on_signals()
+    process.begin()
+    process.turns(stop, lambda settings, turn: run(settings, turn, process.ready, process.alive))
+    process.status.stop()
+
+
+def run(
+    settings: Settings, stop: threading.Event, ready: Callable[[str], None], alive: Callable[[], None] = lambda: None
+) -> None:
+    """Tick until `stop` is set, and count the messages that came meanwhile.
+
+    `alive` is called after each look, one that found the ledger down as well.
+    """
     ledger = Ledger.open(settings.ledger)
     rescue = Rescue(settings, ledger, make_app(settings))
     slow, watcher = SlowTick(settings, ledger), Watcher(settings, ledger)
@@ -109,12 +123,13 @@ def run(settings: Settings, stop: threading.Event, ready: Callable[[str], None])
     while not stop.wait(settings.rescue.tick):
         try:
             while _timed(rescue) >= BATCH and not stop.is_set():
-                pass
+                alive()
             watcher.look(rescue.broker_down)
             ledger.tallies.count_arrivals(meters.RECEIVED.name)
             slow.step()
         except Unavailable as error:
             watcher.ledger_down(error)
+        alive()
     recorder.stop()
     ledger.close()
 

@@ -87,8 +87,7 @@ def findings(console: Console, found: Iterable[Finding]) -> bool:
     for finding in found:
         colour = {"ok": "green", "warning": "yellow"}.get(finding.state, "red")
         well = well and finding.state != "failed"
-        instead = f"; {finding.instead}" if finding.instead else ""
-        line = f"[{colour}]{finding.state:<8}[/]{escape(finding.what)}: {escape(finding.detail + instead)}"
+        line = f"[{colour}]{finding.state:<8}[/]{escape(finding.sentence)}"
         console.print(line, soft_wrap=True, highlight=False)
     return well
 

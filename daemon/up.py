@@ -93,6 +93,12 @@ class Supervisor:
             elif child.process is None and now >= child.again_at:
                 self._start(child)
 
+    def reload(self) -> None:
+        """Have every process read its configuration again; each says by itself what it thinks of it."""
+        for child in self._children:
+            if child.process and not child.embedded and child.lines:
+                child.process.send_signal(signal.SIGHUP)
+
     def stop(self) -> None:
         """End all: ways in first, embedded parts last; kill what does not go in time."""
         for embedded in (False, True):
@@ -187,6 +193,7 @@ def _run(supervisor: Supervisor, settings: Settings, stop: threading.Event) -> i
     for name, address in supervisor.addresses.items():
         print(f"{name:<8} {_shown(address)}", flush=True)
     print("postroom is up; Ctrl-C stops it", flush=True)
+    signal.signal(signal.SIGHUP, lambda *_: supervisor.reload())
     while not stop.is_set():
         supervisor.look()
     return 0

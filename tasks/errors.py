@@ -4,6 +4,7 @@ PostroomError
 |- Transient      try again after a wait; costs the job one attempt
 |  `- Unavailable a dependency is down or busy; wait, costs no attempt
 |- Permanent      trying again cannot help; the job or delivery ends with this reason
+|  |- WrongSchema the ledger is another version's; a person has to migrate it
 |  |- TargetGone  the receiver wants nothing more, this or other
 |  |- Unreadable  one document cannot be read; the job goes on without it
 |  `- NeedsReview a person has to decide; the job rests in `review`
@@ -44,6 +45,10 @@ class Unavailable(Transient):
 
 class Permanent(PostroomError):
     """Trying again cannot help."""
+
+
+class WrongSchema(Permanent):
+    """The ledger was written by an older or a newer version."""
 
 
 class TargetGone(Permanent):

@@ -24,22 +24,42 @@ def is_gone(owner: str) -> bool:
     """Whether `owner` was a process of this host that has ended. False for other hosts: their beat decides."""
     host, _, rest = owner.rpartition(":")[0].rpartition(":")
     start = owner.rpartition(":")[2]
-    return host == _host() and rest.isdigit() and _start_of(int(rest)) != start
+    if host != _host() or not rest.isdigit():
+        return False
+    found = _start_of(int(rest))
+    return found is not None and found != start
 
 
 def _host() -> str:
-    """This boot and process namespace: in another one the same process id means another process."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot[:13]}/{Path('/proc/self/ns/pid').readlink().name.strip('pid:[]')}"
+    """This boot and process namespace: in another one the same process id means another process.
+
+    A unit tells the boot (%b), since ProcSubset=pid hides /proc/sys from it.
+    """
+    boot = os.environ.get("POSTROOM_BOOT_ID") or Path("/proc/sys/kernel/random/boot_id").read_text()
+    namespace = Path("/proc/self/ns/pid").readlink().name.strip("pid:[]")
+    return f"{boot.strip().replace('-', '')[:12]}/{namespace}"
 
 
-def _start_of(pid: int) -> str:
-    """The process's start in clock ticks since boot; empty when it has ended (proc(5), field 22 of stat)."""
+def _start_of(pid: int) -> str | None:
+    """The process's start in clock ticks since boot; empty when it has ended (proc(5), field 22 of stat).
+
+    None when it lives and /proc does not show it, as under ProtectProc=invisible and PrivateUsers.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (OSError, IndexError):
-        return ""
+        return None if _lives(pid) else ""
     return "" if fields[0] == "Z" else fields[19]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 class Held:

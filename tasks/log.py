@@ -1,4 +1,7 @@
-"""One function per event worth a log line; one wide line an event. No bodies, no secrets, no addresses unless set."""
+"""One function per event worth a log line; one wide line an event. No bodies, no secrets, no addresses unless set.
+
+Lines go to stderr as JSON, to a terminal in columns, and to the journal as entries with fields (tasks/journal.py).
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,14 @@ from typing import Any
 import structlog
 
 from config.settings import Settings
+from tasks import journal
 from tasks.models import Envelope, Job, Receipt, Stage
 
 _log = structlog.get_logger("postroom")
 _ADDRESSES = ("sender", "recipient", "target")
 
 
-class _Journal:
+class _Stderr:
     """Standard error; a line that cannot be written (a full disk, a reader that is gone) never stops what it tells of."""
 
     def write(self, text: str) -> None:
@@ -33,24 +37,27 @@ class _Journal:
             sys.stderr.flush()
 
 
-_JOURNAL = _Journal()
-_state: dict[str, Any] = {"addresses": False, "direct": ""}
+_STDERR = _Stderr()
+_state: dict[str, Any] = {"addresses": False, "direct": "", "journal": None}
 _quoted = json.encoder.encode_basestring_ascii
 _ENCODER = json.JSONEncoder(default=repr)
 """One for all lines: making one costs as much as a line."""
 
 
 def configure(settings: Settings, process: str) -> None:
-    """Send structlog and the standard library's records to stderr: JSON, or columns on a terminal."""
-    _state["addresses"] = settings.log_addresses
+    """Send structlog and the standard library's records to the journal, or to stderr: JSON, or columns on a terminal."""
+    _state["addresses"], _state["journal"] = settings.log_addresses, None
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    if settings.log_format == "auto" and journal.attached(sys.stderr):
+        _to_journal(journal.Journal(), process, level)
+        return
     console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
     shared: list[Any] = [_common(process)]
     renderer: Any = _console() if console else _as_json
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer] if not console else [*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(_JOURNAL),  # type: ignore[arg-type]  # write and flush are all it uses
+        logger_factory=structlog.WriteLoggerFactory(_STDERR),  # type: ignore[arg-type]  # write and flush are all it uses
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -61,9 +68,43 @@ def configure(settings: Settings, process: str) -> None:
         )
     )
     _state["direct"] = "" if console or level > logging.INFO else _end_of_line(process)
+    _hear_others(handler, level)
+
+
+def _hear_others(handler: logging.Handler, level: int) -> None:
+    """The standard library's records."""
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.WARNING))
+
+
+def _to_journal(to: journal.Journal, process: str, level: int) -> None:
+    def entry(_logger: object, _method: str, event: MutableMapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (event,), {}
+
+    structlog.configure(
+        processors=[_common(process), structlog.processors.format_exc_info, entry],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: to,
+        cache_logger_on_first_use=True,
+    )
+    _state["direct"] = ""
+    _state["journal"] = (to, process) if level <= logging.INFO else None
+    _hear_others(journal.Handler(to, process), level)
+
+
+def cannot_start(problems: Sequence[str], *, refused: bool) -> None:
+    """A command ends before it has begun; said in plain words, or to the journal.
+
+    `refused`: configuration or schema are wrong, and systemd does not try again.
+    """
+    to = journal.Journal() if journal.attached(sys.stderr) else None
+    event = "configuration refused" if refused else "cannot go on"
+    for problem in problems:
+        if to:
+            to.send({"event": event, "level": "error", "process": "start", "reason": problem})
+        else:
+            print(problem, file=sys.stderr)
 
 
 def _common(process: str) -> Any:
@@ -112,19 +153,28 @@ def _second(seconds: int) -> str:
 def accepted(stored: Sequence[tuple[Envelope, Receipt]]) -> None:
     """Messages are on disk, or were there already: a line each."""
     if end := _state["direct"]:
-        _JOURNAL.write("".join([_accepted_line(envelope, receipt, end) for envelope, receipt in stored]))
-        _JOURNAL.flush()
+        _STDERR.write("".join([_accepted_line(envelope, receipt, end) for envelope, receipt in stored]))
+        _STDERR.flush()
+        return
+    if _state["journal"]:
+        to, process = _state["journal"]
+        for envelope, receipt in stored:
+            to.send({"event": "accepted", "level": "info", "process": process, **_of_accepted(envelope, receipt)})
         return
     for envelope, receipt in stored:
-        _log.info(
-            "accepted",
-            job=receipt.job_id,
-            source=envelope.source,
-            kind=envelope.kind.value,
-            sender=envelope.sender,
-            duplicate=receipt.duplicate,
-            **({"conflict": True} if receipt.conflict else {}),
-        )
+        _log.info("accepted", **_of_accepted(envelope, receipt))
+
+
+def _of_accepted(envelope: Envelope, receipt: Receipt) -> dict[str, Any]:
+    more = {"conflict": True} if receipt.conflict else {}
+    return {
+        "job": receipt.job_id,
+        "source": envelope.source,
+        "kind": envelope.kind.value,
+        "sender": _hidden(envelope.sender),
+        "duplicate": receipt.duplicate,
+        **more,
+    }
 
 
 def _accepted_line(envelope: Envelope, receipt: Receipt, end: str) -> str:
@@ -142,30 +192,37 @@ def _end_of_line(process: str) -> str:
     return f'"process": {_quoted(process)}, "level": "info", "timestamp": '
 
 
+def _of(job: Job, stage: Stage) -> dict[str, str]:
+    """What every line about a job has."""
+    route = {"route": job.route} if job.route else {}
+    return {"job": job.id, "stage": stage.value, "source": job.source, **route}
+
+
 def stage_done(job: Job, stage: Stage, seconds: float, **facts: Any) -> None:
     """A stage wrote its value."""
-    _log.info("stage done", job=job.id, stage=stage.value, seconds=round(seconds, 3), attempt=job.attempts, **facts)
+    told = {**_of(job, stage), "seconds": round(seconds, 3), "attempt": job.attempts, **facts}
+    _log.info("stage done", **told)
 
 
 def stage_waits(job: Job, stage: Stage, reason: str, wait: float, *, outage: bool) -> None:
     """A stage is tried again later."""
     event = "dependency unavailable" if outage else "stage waits"
-    _log.warning(event, job=job.id, stage=stage.value, reason=reason, seconds=round(wait, 1), attempt=job.attempts)
+    _log.warning(event, **_of(job, stage), reason=reason, seconds=round(wait, 1), attempt=job.attempts)
 
 
 def stage_failed(job: Job, stage: Stage, reason: str, **facts: Any) -> None:
     """The job is a dead letter now."""
-    _log.error("job failed", job=job.id, stage=stage.value, reason=reason, attempt=job.attempts, **facts)
+    _log.error("job failed", **_of(job, stage), reason=reason, attempt=job.attempts, **facts)
 
 
 def needs_review(job: Job, stage: Stage, reason: str) -> None:
     """A person has to decide."""
-    _log.warning("job rests in review", job=job.id, stage=stage.value, reason=reason)
+    _log.warning("job rests in review", **_of(job, stage), reason=reason)
 
 
 def bug(job: Job, stage: Stage, error: BaseException) -> None:
     """Something that Postroom did not expect; it is tried again, and the traceback tells why."""
-    _log.error("unexpected error", job=job.id, stage=stage.value, exc_info=error)
+    _log.error("unexpected error", **_of(job, stage), exc_info=error)
 
 
 def lease_lost(job_id: str, stage: Stage) -> None:
@@ -183,7 +240,7 @@ def delivery(job: Job, transport: str, target: str, outcome: str, detail: str, n
     line = _log.info if outcome == "sent" else _log.warning
     line(
         "delivery",
-        job=job.id,
+        **_of(job, Stage.DELIVER),
         transport=transport,
         target=target,
         outcome=outcome,
@@ -221,6 +278,22 @@ def broker_up() -> None:
 def worker_deaf(queues: str, seconds: float) -> None:
     """A worker was connected and consumed nothing; it ends, to be started again."""
     _log.error("worker deaf", queues=queues, seconds=seconds)
+
+
+def reloaded(after_restart: Sequence[str]) -> None:
+    """Settings, routes and templates were read again and are in force; what is named waits for a restart."""
+    more = {"after_restart": ", ".join(after_restart)} if after_restart else {}
+    _log.info("reloaded", **more)
+
+
+def reload_refused(problem: str) -> None:
+    """A reload found something wrong; everything stays as it was."""
+    _log.error("reload refused", reason=problem)
+
+
+def handed_back(stages: int) -> None:
+    """A worker was told to stop and does not wait longer for what it runs; the rescue gives it to another."""
+    _log.warning("handed back", stages=stages)
 
 
 def ready(what: str) -> None:

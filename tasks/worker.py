@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import Celery
 from celery.exceptions import SecurityWarning
-from celery.signals import worker_ready
+from celery.signals import worker_ready, worker_shutting_down
 from celery.worker import state
 
 from config.settings import Settings
@@ -23,6 +23,8 @@ from tasks.models import Stage
 from tasks.pipeline import STAGES, Here, Step, run
 from tasks.workshop import Workshop
 
+HAND_BACK = 45.0
+"""Seconds that stages may take to end when the worker is told to stop; below the unit's TimeoutStopSec."""
 DEAF = 75
 """Exit status of a worker that does not consume any more (EX_TEMPFAIL of sysexits(3))."""
 
@@ -33,12 +35,18 @@ def run_worker(
     concurrency: int,
     ready: Callable[[], None],
     alive: Callable[[], object] = lambda: None,
+    *,
+    stopping: Callable[[], object] = lambda: None,
+    on_reload: Callable[[Callable[[Settings], None]], object] = lambda apply: None,
+    canary: float = 0,
     steps: Sequence[Step] = STAGES,
 ) -> int:
     """Consume `queues` with `concurrency` threads until told to stop; the exit status.
 
+    `alive` is called whenever the worker has proved that it consumes, every `canary` seconds (0: as [worker] says); one
+    that is deaf ends the process with DEAF. Told to stop, it calls `stopping`, ends what it runs, and hands back what
+    takes longer than HAND_BACK. `on_reload` is given what takes over new settings: stages that run keep the old ones.
     Raises Permanent when [tracing] is set and its extra is not installed.
-    `alive` is called whenever the worker has proved that it consumes; one that is deaf ends the process with DEAF.
     """
     # as root in a container is an admin's choice; Celery's page-long warning about it belongs in no journal
     warnings.filterwarnings("ignore", category=SecurityWarning)
@@ -50,23 +58,30 @@ def run_worker(
 
     def here(stage: Stage) -> Step | None:
         """What this worker may do next without asking the broker; nothing more when it is told to stop."""
-        stopping = state.should_stop is not None or state.should_terminate is not None  # 0 is the exit status "well"
-        return None if stopping else served.get(stage)
+        stops = state.should_stop is not None or state.should_terminate is not None  # 0 is the exit status "well"
+        return None if stops else served.get(stage)
 
+    current = Current(shop)
+    on_reload(current.change)
     for step in steps:
-        _register(app, shop, step, room, here)
-    canary = Canary(app, shop.owner, ", ".join(queues), settings.worker.canary, room.is_full, alive, _end)
+        _register(app, current, step, room, here)
+    proof = Canary(app, shop.owner, ", ".join(queues), canary or settings.worker.canary, room.is_full, alive, _end)
 
     def begin(**_: object) -> None:
-        canary.start()
+        proof.start()
         ready()
 
-    announce = worker_ready.connect(begin, weak=False)
+    def stop(**_: object) -> None:
+        stopping()
+        _hand_back_after(room)
+
+    worker_ready.connect(begin, weak=False)
+    worker_shutting_down.connect(stop, weak=False)
     try:
         worker = app.Worker(
             pool="threads",
             concurrency=concurrency,
-            queues=[*queues, canary.queue],
+            queues=[*queues, proof.queue],
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=not settings.worker.events,
@@ -77,10 +92,22 @@ def run_worker(
         worker.start()
         return int(worker.exitcode or 0)
     finally:
-        canary.stop()
-        worker_ready.disconnect(announce)
+        proof.stop()
+        worker_ready.disconnect(begin)
+        worker_shutting_down.disconnect(stop)
         tracing.close()
         shop.close()
+
+
+class Current:
+    """The workshop in force. A stage takes it once, so that it works from its start to its end with the same settings."""
+
+    def __init__(self, shop: Workshop) -> None:
+        self.shop = shop
+
+    def change(self, settings: Settings) -> None:
+        """Take over new settings, routes and templates. Raises ConfigError."""
+        self.shop = self.shop.again(settings)
 
 
 class Room:
@@ -103,17 +130,34 @@ class Room:
         """Whether a further task would have to wait."""
         return self._running >= self._most
 
+    @property
+    def running(self) -> int:
+        """Stages that run now."""
+        return self._running
+
 
 def _end() -> None:
     """At once: what hangs in this process would not let it end in order, and its leases are freed when it is gone."""
     os._exit(DEAF)
 
 
-def _register(app: Celery, shop: Workshop, step: Step, room: Room, here: Here) -> None:
+def _hand_back_after(room: Room) -> None:
+    """End the process when a stage does not come to its end: the rescue frees the leases of a process that is gone."""
+
+    def end() -> None:
+        log.handed_back(room.running)
+        os._exit(0)
+
+    timer = threading.Timer(HAND_BACK, end)
+    timer.daemon = True
+    timer.start()
+
+
+def _register(app: Celery, current: Current, step: Step, room: Room, here: Here) -> None:
     def task(self: Any, job_id: str) -> None:
         try:
             with room:
-                following = run(shop, job_id, step, here)
+                following = run(current.shop, job_id, step, here)
         except Unavailable as error:  # the ledger: the rescue finds the job when it is back
             log.ledger_down(job_id, step.stage, error.reason)
             following = None

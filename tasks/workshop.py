@@ -26,30 +26,40 @@ HOUR_MS = 3_600_000
 class Workshop:
     """Settings, routes, ledger, blobs, the model and this process's heart."""
 
-    def __init__(self, settings: Settings, routes: Sequence[Route], ledger: Ledger, judge: Judge) -> None:
+    def __init__(
+        self, settings: Settings, routes: Sequence[Route], ledger: Ledger, judge: Judge, before: Workshop | None = None
+    ) -> None:
         self.settings = settings
         self.routes = routes
         self.ledger = ledger
         self.blobs = open_store(settings)
         self.judge = judge
         self.owner = this_process()
-        self.heart = Heart(ledger, settings.worker.lease)
-        self.reporter = Reporter(settings, ledger)
+        self.heart: Heart = before.heart if before else Heart(ledger, settings.worker.lease)
+        self.reporter: Reporter = before.reporter if before else Reporter(settings, ledger)
+        self.recorder: Recorder = before.recorder if before else Recorder(ledger, self.owner)
         self.answering = Answering(
             settings, judge, message_id_secret(settings), self._over_cap, ledger.deliveries.ordinals
         )
-        self.recorder = Recorder(ledger, self.owner)
         self.own_addresses = own_addresses(settings)
         self.believing = Believing(settings.trust, ledger.jobs.known)
 
     @classmethod
     def open(cls, settings: Settings) -> Workshop:
         """With what it counts being written down. Raises ConfigError, Unavailable (ledger) or Permanent (its schema)."""
-        routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
-        shop = cls(settings, routes, Ledger.open(settings.ledger), Judge(settings.model))
+        shop = cls(settings, routes_of(settings), Ledger.open(settings.ledger), Judge(settings.model))
         shop.reporter.start()
         shop.recorder.start()
         return shop
+
+    def again(self, settings: Settings) -> Workshop:
+        """A workshop with new settings, routes and templates, and with this one's ledger and threads. Raises ConfigError.
+
+        Where state and ledger lie does not change.
+        """
+        fixed = {"state_dir": self.settings.state_dir, "ledger_url": self.settings.ledger_url}
+        merged = settings.model_copy(update=fixed)
+        return Workshop(merged, routes_of(settings), self.ledger, Judge(settings.model), self)
 
     def close(self) -> None:
         """Stop its threads, and close the ledger."""
@@ -64,6 +74,11 @@ class Workshop:
         now = now_ms()
         times = self.ledger.deliveries.sent_to(recipient, now - HOUR_MS)
         return over_cap(times, now, ((self.settings.smtp_out.max_replies_per_hour, HOUR_MS),))
+
+
+def routes_of(settings: Settings) -> tuple[Route, ...]:
+    """The routes that the settings name. Raises ConfigError."""
+    return load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
 
 
 def own_addresses(settings: Settings) -> frozenset[str]:

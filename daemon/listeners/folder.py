@@ -30,6 +30,7 @@ from config.inbound import FolderListener
 from config.settings import Settings
 from daemon.listeners.each import run_each
 from daemon.listeners.suspects import Suspect
+from daemon.process import Process
 from tasks.errors import Permanent, Unavailable
 from tasks.intake import Intake
 from tasks.models import Envelope, Kind
@@ -44,6 +45,11 @@ ABANDONED = 60.0
 
 class RefusedError(Exception):
     """A file that will never be accepted, and why."""
+
+
+def serve(process: Process, intake: Intake, stop: threading.Event) -> None:
+    """Watch until `stop` is set; a reload begins anew with the new settings."""
+    process.turns(stop, lambda settings, turn: run(settings, intake, turn, ready=process.ready))
 
 
 def run(

@@ -8,7 +8,7 @@ tokens, imap_watchdog.py looks whether all of them still live, imap_canary.py ti
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -35,10 +35,12 @@ def run(
     *,
     ready: Callable[[str], None] | None = None,
     alert: Alert | None = None,
+    watching: Callable[[Sequence[Pulse]], None] = lambda pulses: None,
 ) -> None:
     """Watch all folders until `stop` is set. Calls `ready` once for each, when it has been searched.
 
-    `alert` tells a person of an outage and of its end, once each; without it [alerts] says who is told.
+    `alert` tells a person of an outage and of its end, once each; without it [alerts] says who is told. `watching` is
+    given the folders' signs of life.
     """
     clock = Clock()
     tell: Alert = alert or partial(alerts.alert, intake.ledger, settings)
@@ -56,6 +58,7 @@ def run(
                 pulse = Pulse(intake.ledger.imap_folders, name, account, folder, clock)
                 pulses.append(pulse)
                 loops[f"{name}/{folder}"] = FolderWatch(parts, folder, pulse).run
+        watching(pulses)
         watchdog = Watchdog(pulses, tell, clock)
         loops["watchdog"] = partial(watchdog.run, stop)
         run_each(loops, stop)

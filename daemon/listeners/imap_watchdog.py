@@ -7,7 +7,6 @@ folder keeps the time of its last whole search, and somebody else looks at it.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ import structlog
 
 from config.imap import ImapAccount
 from daemon.listeners.imap_clock import Clock
-from daemon.notify import notify
+from daemon.notify import notify, watchdog_every
 from tasks.clock import iso
 from tasks.errors import Unavailable
 from tasks.ledger.imap_folders import ImapFolders
@@ -116,6 +115,13 @@ class Pulse:
             self._rows.update(self.name, self.folder, alerted=int(alerted))
 
 
+def summary(pulses: Sequence[Pulse]) -> str:
+    """`2 of 3 folders watched`, with those that are not."""
+    down = [f"{pulse.name}/{pulse.folder}" for pulse in pulses if pulse.down_since or not pulse.heard]
+    told = f"{len(pulses) - len(down)} of {len(pulses)} folders watched"
+    return f"{told}, not {', '.join(down)}" if down else told
+
+
 class Watchdog:
     """Looks at all folders."""
 
@@ -125,12 +131,17 @@ class Watchdog:
         self._clock = clock
 
     def run(self, stop: threading.Event) -> None:
-        """Look every few seconds until `stop` is set; feed systemd while every folder is searched."""
-        microseconds = os.environ.get("WATCHDOG_USEC", "")
-        every = min(LOOK_EVERY, int(microseconds) / 2e6) if microseconds.isdigit() else LOOK_EVERY
+        """Look every few seconds until `stop` is set; feed systemd while every folder is searched.
+
+        READY is said when each folder has been tried: a server that is down is an outage, not a failed start.
+        """
+        every, ready = watchdog_every(LOOK_EVERY), False
         while not stop.is_set():
             if self.look():
                 notify("WATCHDOG=1")
+            if not ready and all(pulse.heard for pulse in self._pulses):
+                ready = True
+                notify("READY=1")
             self._clock.wait(stop, every)
 
     def look(self) -> bool:

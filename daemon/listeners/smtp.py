@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import socket
 import ssl
@@ -23,7 +22,8 @@ from config.errors import ConfigError, Problem
 from config.inbound import SmtpListener
 from config.settings import Settings
 from daemon.listeners.smtp_guards import Gate, Guarded, GuardedLmtp
-from daemon.listeners.smtp_sockets import Listening, on_path, on_port
+from daemon.listeners.smtp_sockets import Listening, on_path, on_port, on_socket
+from daemon.notify import inherited_sockets, watchdog_every
 from tasks.addresses import plain
 from tasks.authres import trusted
 from tasks.errors import Permanent, Unavailable
@@ -33,6 +33,7 @@ from tasks.models import Envelope, Kind
 
 log = structlog.get_logger("postroom.smtp")
 
+BEAT = 10.0
 DRAIN = 10.0
 """Seconds that messages being stored may take when we are told to stop."""
 
@@ -43,43 +44,93 @@ def run(
     stop: threading.Event,
     *,
     ready: Callable[[str], None] | None = None,
+    on_reload: Callable[[Callable[[Settings], None]], object] = lambda apply: None,
+    alive: Callable[[], object] = lambda: None,
 ) -> None:
-    """Listen until `stop` is set. Calls `ready` once for each address. Raises ConfigError when it cannot listen."""
+    """Listen until `stop` is set. Calls `ready` once for each address. Raises ConfigError when it cannot listen.
+
+    `on_reload` is given what takes over new settings, `alive` is called by the event loop every few seconds.
+    """
     logging.getLogger("mail.log").setLevel(logging.WARNING)  # at info aiosmtpd writes every command and address
-    asyncio.run(_serve(settings.smtp, intake, stop, ready or (lambda line: None)))
+    asyncio.run(_serve(settings.smtp, intake, stop, ready or (lambda line: None), on_reload, alive))
 
 
-async def _serve(options: SmtpListener, intake: Intake, stop: threading.Event, ready: Callable[[str], None]) -> None:
-    gate = Gate.of(options)
-    tls = _tls(options)
-    make = functools.partial(_factory, options, intake, gate, tls)
-    doors: list[tuple[str, Listening]] = []
-    if options.port is not None:
-        doors.append(("smtp", await on_port("smtp", options.host, options.port, make("smtp", Guarded))))
-    if options.lmtp_port is not None:
-        doors.append(("lmtp", await on_port("lmtp", options.host, options.lmtp_port, make("lmtp", GuardedLmtp))))
-    if options.lmtp_socket is not None:
-        doors.append(("lmtp", await on_path(options, options.lmtp_socket, make("lmtp", GuardedLmtp))))
+async def _serve(
+    options: SmtpListener,
+    intake: Intake,
+    stop: threading.Event,
+    ready: Callable[[str], None],
+    on_reload: Callable[[Callable[[Settings], None]], object],
+    alive: Callable[[], object],
+) -> None:
+    house = House(options, intake)
+    doors = await _inherited(house) or await _own(options, house)
+    on_reload(lambda settings: house.change(settings.smtp))
     for name, door in doors:
         for place in door.places:
             ready(f"{name} on {place}")
+    beating = asyncio.create_task(_beat(alive))
     await asyncio.to_thread(stop.wait)
-    await _drain([door for _, door in doors], gate)
+    await _drain([door for _, door in doors], house.gate)
+    beating.cancel()
 
 
-def _factory(
-    options: SmtpListener,
-    intake: Intake,
-    gate: Gate,
-    tls: ssl.SSLContext | None,
-    name: str,
-    protocol: type[Guarded],
-) -> Callable[[], Guarded]:
-    """What makes the protocol object of each connection to one door."""
-    door = Door(name, intake, options)
-    loop = asyncio.get_running_loop()
-    implicit = options.tls == "implicit" and name == "smtp"
-    return functools.partial(protocol, door, gate, tls=tls, implicit=implicit, hostname=socket.gethostname(), loop=loop)
+async def _inherited(house: House) -> list[tuple[str, Listening]]:
+    """The sockets that systemd opened: those called `lmtp` speak LMTP, all others SMTP."""
+    doors = []
+    for called, sock in inherited_sockets():
+        name = "lmtp" if called == "lmtp" else "smtp"
+        doors.append((name, await on_socket(sock, house.factory(name))))
+    return doors
+
+
+async def _own(options: SmtpListener, house: House) -> list[tuple[str, Listening]]:
+    doors: list[tuple[str, Listening]] = []
+    if options.port is not None:
+        doors.append(("smtp", await on_port("smtp", options.host, options.port, house.factory("smtp"))))
+    if options.lmtp_port is not None:
+        doors.append(("lmtp", await on_port("lmtp", options.host, options.lmtp_port, house.factory("lmtp"))))
+    if options.lmtp_socket is not None:
+        doors.append(("lmtp", await on_path(options, options.lmtp_socket, house.factory("lmtp"))))
+    return doors
+
+
+async def _beat(alive: Callable[[], object]) -> None:
+    every = watchdog_every(BEAT)
+    while True:
+        alive()
+        await asyncio.sleep(every)
+
+
+class House:
+    """What all doors share. Connections keep the options that they began with; new ones have those of the last reload."""
+
+    def __init__(self, options: SmtpListener, intake: Intake) -> None:
+        self.gate = Gate.of(options)
+        self._options = options
+        self._intake = intake
+        self._tls = _tls(options)
+        self._loop = asyncio.get_running_loop()
+
+    def change(self, options: SmtpListener) -> None:
+        """Take over new options, from any thread. Raises ConfigError for a certificate that cannot be used."""
+        self._tls = _tls(options)
+        self._options = options
+        self._loop.call_soon_threadsafe(self.gate.change, options)
+
+    def factory(self, name: str) -> Callable[[], Guarded]:
+        """What makes the protocol object of each connection to the door `name`."""
+        protocol = GuardedLmtp if name == "lmtp" else Guarded
+
+        def make() -> Guarded:
+            options = self._options
+            implicit = options.tls == "implicit" and name == "smtp"
+            door = Door(name, self._intake, options)
+            return protocol(
+                door, self.gate, tls=self._tls, implicit=implicit, hostname=socket.gethostname(), loop=self._loop
+            )
+
+        return make
 
 
 async def _drain(doors: list[Listening], gate: Gate) -> None:

@@ -83,6 +83,13 @@ class Gate:
             auth_required=options.auth_required,
         )
 
+    def change(self, options: SmtpListener) -> None:
+        """Take over new limits and users; who is in stays in."""
+        fresh = Gate.of(options)
+        self.max_connections, self.max_per_address = fresh.max_connections, fresh.max_per_address
+        self.max_memory, self.max_size, self.max_line = fresh.max_memory, fresh.max_size, fresh.max_line
+        self.timeout, self.logins, self.auth_required = fresh.timeout, fresh.logins, fresh.auth_required
+
     def admit(self, connection: Guarded) -> str:
         """Let a connection in; otherwise why not, as a reply. A Unix socket has no address to be counted by."""
         place = connection.place

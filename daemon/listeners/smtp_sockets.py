@@ -50,6 +50,15 @@ async def on_port(name: str, host: str, port: int, factory: Factory) -> Listenin
     return Listening(server, tuple(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in places))
 
 
+async def on_socket(sock: socket.socket, factory: Factory) -> Listening:
+    """Take connections from a socket that listens already and stays when we are gone."""
+    server = await asyncio.get_running_loop().create_server(factory, sock=sock)
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return Listening(server, (str(name),))
+    return Listening(server, (f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}",))
+
+
 async def on_path(options: SmtpListener, path: Path, factory: Factory) -> Listening:
     """Listen on a Unix socket. Raises ConfigError when that cannot be, or when another process listens there.
 

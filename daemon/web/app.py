@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -19,7 +17,6 @@ from config.settings import Settings
 from daemon.listeners import webhook
 from daemon.listeners.webhook_limits import Gone
 from daemon.listeners.webhook_problems import Refused, bad_parameters
-from daemon.listeners.webhook_protocol import GuardedProtocol
 from daemon.web import api, metrics, openapi, sending, submit
 from daemon.web.auth import Guard
 from daemon.web.results import finished_by
@@ -103,38 +100,3 @@ def _allowed(app: FastAPI, request: Request) -> dict[str, str]:
     path = getattr(request.scope.get("route"), "path", "")
     methods = app.openapi()["paths"].get(path)
     return {"Allow": ", ".join(sorted(method.upper() for method in methods))} if methods else {}
-
-
-def serve(settings: Settings, intake: Intake, stop: threading.Event, ready: Callable[[str], None]) -> None:
-    """Serve until `stop` is set. Raises OSError when the address cannot be bound."""
-    sock = _bind(settings.web.host, settings.web.port)
-    host, port = sock.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    app = make_app(settings, intake, lambda: ready(f"web on http://{shown}:{port}"), stop)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http=GuardedProtocol,
-            proxy_headers=False,  # whom a proxy may speak for is configured ([webhook.NAME] proxies), not assumed
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=10,
-            server_header=False,
-        )
-    )
-    threading.Thread(target=_end_with, args=(server, stop), daemon=True).start()
-    server.run(sockets=[sock])
-
-
-def _end_with(server: uvicorn.Server, stop: threading.Event) -> None:
-    stop.wait()
-    server.should_exit = True
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((host, port))
-    sock.listen(2048)
-    return sock

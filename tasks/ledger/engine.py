@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from tasks.errors import Permanent, Unavailable
+from tasks.errors import Unavailable, WrongSchema
 from tasks.texts import dump_json
 
 _T = TypeVar("_T")
@@ -132,12 +132,12 @@ class Database:
                 command.upgrade(config, "head")
 
     def check_schema(self) -> None:
-        """Make a new database's schema; raise Permanent when an old or a newer one is found."""
+        """Make a new database's schema; raise WrongSchema when an old or a newer one is found."""
         found = self.revision()
         if found is None:
             self.migrate()
         elif found != HEAD:
-            raise Permanent(f"the ledger has schema {found}, this version needs {HEAD}; run `postroom migrate`")
+            raise WrongSchema(f"the ledger has schema {found}, this version needs {HEAD}; run `postroom migrate`")
 
     def check_writable(self) -> None:
         """Commit something that changes nothing. Raises Unavailable: locked, full or read-only."""

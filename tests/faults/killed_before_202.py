@@ -7,7 +7,7 @@ import signal
 from typing import Any
 
 from daemon.cli import main
-from daemon.web import app as web
+from daemon.web import server as web
 
 
 def deadly(make_app: Any) -> Any:

@@ -44,6 +44,7 @@ COMMANDS = (
     "rescue",
     "flower",
     "migrate",
+    "systemd",
 )
 
 

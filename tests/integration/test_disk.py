@@ -96,7 +96,6 @@ def checked(settings: Settings) -> tuple[Finding, Finding]:
     )
 
 
-@pytest.mark.sqlite_only
 def write_on(shop: Workshop, job_id: str) -> None:
     """Write until it is refused: a log that was made large before takes a few more."""
     for _ in range(500):
@@ -105,6 +104,7 @@ def write_on(shop: Workshop, job_id: str) -> None:
         shop.ledger.database.check_writable()
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(("trouble", "of_ledger", "of_blobs"), TROUBLES, ids=["full", "read-only", "locked"])
 def test_nothing_is_promised_and_all_goes_on(
     settings: Settings,

@@ -44,7 +44,7 @@ def rescue_of(settings: Settings, ledger: Ledger, url: str, **changes: float) ->
     made = settings.model_copy(
         update={
             "broker_url": url,
-            "rescue": RescueSettings(lost_after=0.2, max_queued=int(changes.get("max_queued", 1000))),
+            "rescue": RescueSettings(lost_after=changes.get("lost_after", 0.2), max_queued=int(changes.get("max_queued", 1000))),
             "worker": WorkerSettings(lease=changes.get("lease", 60)),
         }
     )
@@ -106,11 +106,12 @@ def test_a_flushed_broker_is_filled_again(settings: Settings, ledger: Ledger, in
     """Jobs that were published and vanished are published again, as soon as the queue is empty and they are late."""
     accept(intake, 5)
     age(ledger)
-    rescue = rescue_of(settings, ledger, url)
+    rescue = rescue_of(settings, ledger, url, lost_after=60)
     rescue.tick()
     redis.Redis.from_url(url).flushall()
     assert rescue.tick() == 0
-    time.sleep(0.3)
+    with ledger.database.write() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET enqueued_at = enqueued_at - 60001")
     assert rescue.tick() == 5
 
 

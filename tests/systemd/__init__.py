@@ -1,0 +1,1 @@
+"""`make systemd-test`: Postroom's package under a real systemd, in a container."""
