@@ -96,6 +96,13 @@ def checked(settings: Settings) -> tuple[Finding, Finding]:
     )
 
 
+def work(shop: Workshop, job_id: str) -> None:
+    """A stage, and enough after it for a log that was made large before to be full."""
+    for _ in range(500):
+        pipeline.run(shop, job_id, pipeline.STAGES[1])
+        shop.ledger.database.check_writable()
+
+
 @pytest.mark.sqlite_only
 @pytest.mark.parametrize(("trouble", "of_ledger", "of_blobs"), TROUBLES, ids=["full", "read-only", "locked"])
 def test_nothing_is_promised_and_all_goes_on(
@@ -127,10 +134,7 @@ def test_nothing_is_promised_and_all_goes_on(
             if refused > 4:
                 break
         with pytest.raises(Unavailable, match=of_ledger):
-            for _ in range(500):  # a log that was made large before takes a few more
-                pipeline.run(shop, receipts["small"], pipeline.STAGES[1])
-                ledger.leases.beat([])
-                ledger.database.check_writable()
+            work(shop, receipts["small"])
         ledger_says, blobs_say = checked(settings)
         assert ledger_says.state == "failed"
         assert (blobs_say.state, of_blobs in blobs_say.detail) == ("failed" if of_blobs else "ok", True)

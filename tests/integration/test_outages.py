@@ -6,6 +6,7 @@ Servers are really gone and really come back; only the hour is a moved clock's.
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,11 +29,12 @@ from tasks.clock import now_ms
 from tasks.errors import Unavailable
 from tasks.intake import Intake
 from tasks.judging.calls import Ask
-from tasks.ledger import Ledger
+from tasks.ledger import Ledger, engine
 from tasks.model import Ollama
 from tasks.models import Classification, Job, State
 from tasks.outages import standings
 from tasks.workshop import Workshop
+from tests.integration.api_parts import running
 from tests.integration.postgres import Postgres
 from tests.integration.test_smtp_out import free_port
 from tests.integration.test_smtp_out import sink as mail_sink
@@ -319,3 +321,20 @@ def test_check_tells_which_breaker_is_open(shop: Workshop, intake: Intake, clock
     assert finding.what == f"breaker smtp:127.0.0.1:{shop.settings.smtp_out.port}"
     assert finding.state == "warning"
     assert "Connection refused" in finding.detail
+
+
+@pytest.mark.sqlite_only
+def test_a_ledger_that_takes_nothing_is_not_ready(
+    settings: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers every question, but no message can be accepted: `/readyz` says so, and `/healthz` does not."""
+    monkeypatch.setattr(engine, "BUSY_MS", 200)
+    with running(settings) as house:
+        assert house.http.get("/readyz").status_code == 200
+        other = sqlite3.connect(settings.state_dir / "ledger.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        told = house.http.get("/readyz")
+        assert (told.status_code, house.http.get("/healthz").status_code) == (503, 200)
+        assert "locked" in told.json()["parts"]["ledger"]
+        other.close()
+        assert house.http.get("/readyz").status_code == 200
