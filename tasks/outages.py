@@ -160,6 +160,7 @@ def words_for(name: str) -> str:
     kind, _, rest = name.partition(":")
     known = {
         "ollama": f"the model server {rest}",
+        "model": f"the model {rest}",
         "smtp": f"the mail server {rest}",
         "redis": "the broker (Redis)",
         "ledger": "the ledger",
