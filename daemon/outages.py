@@ -17,7 +17,7 @@ from tasks.clock import iso, now_ms
 from tasks.errors import Unavailable
 from tasks.ledger import Ledger, Outage
 from tasks.model import Judge
-from tasks.outages import AGAIN_MS, words_for
+from tasks.outages import AGAIN_MS, Reporter, words_for
 from tasks.workshop import Workshop
 
 MOST_AT_ONCE = 20
@@ -38,13 +38,15 @@ class Watcher:
         self._broker_away: int | None = 0
         """Since when; 0 at first: another process may have left it open."""
         self._written = 0
-        self._carrier = Carrier(settings, ledger)
+        self._reporter = Reporter(settings, ledger)
+        self._carrier = Carrier(settings, ledger, self._reporter)
 
     def look(self, broker: str) -> None:
         """Tell what is to be told. `broker` says why the broker does not answer; empty when it does. Raises Unavailable."""
         now = now_ms()
         self._ledger_is_back(now)
         self._look_at_broker(broker, now)
+        self._reporter.look()
         for outage in self._ledger.outages.all():
             self._tell(outage, now)
         if broker and self._broker_away and now - self._broker_away >= self._after_ms:
@@ -115,9 +117,10 @@ class Watcher:
 class Carrier:
     """Sends alerts without a broker: the same stage, under the same lease, from a thread of this process."""
 
-    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, reporter: Reporter) -> None:
         self._settings = settings
         self._ledger = ledger
+        self._reporter = reporter
         self._shop: Workshop | None = None
         self._thread: threading.Thread | None = None
 
@@ -133,6 +136,7 @@ class Carrier:
             due = self._ledger.backlog.own(MOST_AT_ONCE)
             if due and self._shop is None:
                 self._shop = Workshop(self._settings, (), self._ledger, Judge(self._settings.model))
+                self._shop.reporter = self._reporter
             for job_id in due:
                 if self._shop:
                     pipeline.run(self._shop, job_id, pipeline.STAGES[-1])

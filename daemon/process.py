@@ -16,6 +16,7 @@ from tasks import log
 from tasks.app import make_app
 from tasks.intake import Intake
 from tasks.nudger import Nudger
+from tasks.outages import Reporter
 
 
 def stop_on_signals() -> threading.Event:
@@ -39,13 +40,16 @@ def ready(line: str) -> None:
 
 @contextlib.contextmanager
 def open_intake(settings: Settings) -> Iterator[Intake]:
-    """The door in, with a nudger behind it; both are closed at the end."""
+    """The door in, with a nudger and a reporter of outages behind it; all are closed at the end."""
     intake = Intake.open(settings)
     nudger = Nudger(make_app(settings), intake.ledger)
+    reporter = Reporter(settings, intake.ledger)  # a blob store that is away refuses large messages here
+    reporter.start()
     intake.nudge = nudger
     try:
         yield intake
     finally:
+        reporter.stop()
         nudger.close()
         intake.close()
 

@@ -49,7 +49,7 @@ class Guard:
 
     @contextlib.contextmanager
     def call(self, probe: Callable[[], object] | None = None) -> Iterator[None]:
-        """Around one call. Unavailable, and nothing else, says that the dependency is away.
+        """Around one call. Unavailable with this guard's own name, and nothing else, says that the dependency is away.
 
         Raises Unavailable (`asked` is False) while the breaker is open. After a failure `probe` goes first, where
         given: a cheap question, so that a call of minutes does not keep all others waiting for its end.
@@ -67,8 +67,9 @@ class Guard:
             yield
             self._worked()
         except Unavailable as error:
-            alive = False
-            self._failed(error.reason)
+            if error.dependency == self.name:
+                alive = False
+                self._failed(error.reason)
             raise
         finally:
             self.breaker.leave(alive=alive)

@@ -100,7 +100,7 @@ class Ollama:
     def context_limit(self, model: str) -> int:
         """The longest context (tokens) that `model` was trained for: Ollama cuts at it, whatever num_ctx says."""
         if model not in self._limits:
-            with guard(self._name).call(self._probe), self._translated(model):
+            with self._asking(model):
                 told = self._client.show(model).modelinfo or {}
             lengths = [int(value) for key, value in told.items() if key.endswith(".context_length")]
             self._limits[model] = min(lengths, default=self._settings.num_ctx)
@@ -119,8 +119,7 @@ class Ollama:
         started = time.monotonic()
         with (
             tracing.model_call(wish.model, self.host, wish.predict, wish.phase) as told,
-            guard(self._name).call(self._probe),
-            self._translated(wish.model),
+            self._asking(wish.model),
         ):
             answer = self._stream(wish, started, progress)
             told.set(
@@ -179,6 +178,15 @@ class Ollama:
         meters.model_called(wish.model, heard, whole, answer.prompt_tokens, answer.output_tokens)
         return answer
 
+    @contextmanager
+    def _asking(self, model: str) -> Iterator[None]:
+        """A server that is away, and one that lacks this model, are two outages: other models go on in the second."""
+        with guard(self._name).call(self._probe), guard(self._model_name(model)).call(), self._translated(model):
+            yield
+
+    def _model_name(self, model: str) -> str:
+        return f"model:{model} at {self._settings.address()}"
+
     def _probe(self) -> None:
         """A question that costs a server nothing. Raises Unavailable when it does not answer within the time to connect."""
         try:
@@ -210,7 +218,7 @@ class Ollama:
             return TooLong(f"the server refuses the prompt: {said}")
         if error.status_code == 404:
             what_to_do = f"run `ollama pull {model}` there or change [model] name"
-            return Unavailable(self._name, f"{self.host} has no model {model}; {what_to_do}")
+            return Unavailable(self._model_name(model), f"{self.host} has no model {model}; {what_to_do}")
         if error.status_code in {401, 403}:
             return Unavailable(self._name, f"{self.host} refuses us (HTTP {error.status_code}): {said}")
         if error.status_code in {429, 503}:

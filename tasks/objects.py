@@ -162,7 +162,7 @@ class Objects:
             try:
                 yield
             except (BaseError, OSError, ValueError) as error:
-                raise Unavailable(name, f"{self.url}: cannot {doing}: {_words(error)}") from error
+                raise Unavailable(name, f"{self.url} cannot {doing}: {_words(error)}") from error
 
 
 def _key(sha256: str, place: str = "") -> str:
@@ -170,5 +170,6 @@ def _key(sha256: str, place: str = "") -> str:
 
 
 def _words(error: Exception) -> str:
-    """The first sentence of what the store said, without its own retelling."""
-    return " ".join(str(error).split("Debug source")[0].split("<?xml")[0].split()).rstrip(": ")[:300]
+    """What went wrong, without the request and its tries: `Server returned non-2xx status code: 403 Forbidden`."""
+    told = str(error).split("Debug source")[0].split("<?xml")[0]
+    return " ".join(told.rpartition(" - ")[2].split()).rstrip(": ")[:300]

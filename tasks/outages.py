@@ -6,7 +6,6 @@ to find that out. The ledger has a row for each dependency, so that all processe
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Iterator
 
@@ -59,9 +58,14 @@ class Reporter:
     def look(self) -> None:
         """One look at every guard. Raises Unavailable when the ledger does not answer; the next look begins there."""
         while self._owed:
-            with contextlib.suppress(LeaseLost):
-                self._owed[0]()
-            self._owed.pop(0)
+            work = self._owed.pop(0)
+            try:
+                work()
+            except LeaseLost:
+                continue
+            except Unavailable:
+                self._owed.append(work)
+                raise
         for seen in [one.seen() for one in guards()]:
             if seen.failing_since:
                 self._failing(seen)
@@ -156,6 +160,7 @@ def words_for(name: str) -> str:
     kind, _, rest = name.partition(":")
     known = {
         "ollama": f"the model server {rest}",
+        "model": f"the model {rest}",
         "smtp": f"the mail server {rest}",
         "redis": "the broker (Redis)",
         "ledger": "the ledger",

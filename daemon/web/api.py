@@ -44,11 +44,12 @@ def health(settings: Settings, ledger: Ledger) -> APIRouter:
         """The process answers."""
         return {"status": "ok"}
 
-    @routes.get("/readyz", responses={503: {"description": "The ledger does not answer, or a mailbox is not read."}})
+    @routes.get("/readyz", responses={503: {"description": "The ledger takes nothing, or a mailbox is not read."}})
     def readyz(response: Response) -> dict[str, Any]:
-        """Messages can be accepted: the ledger answers and every mailbox is read. The broker is only told of."""
+        """Messages can be accepted: the ledger takes what is written and every mailbox is read. The broker is only told of."""
         parts = {"ledger": "ok", "broker": "ok"}
         try:
+            ledger.database.check_writable()
             number, oldest = ledger.backlog.waiting()
             watched = ledger.imap_folders.all() if settings.imap else {}
         except Unavailable as error:

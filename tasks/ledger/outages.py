@@ -15,7 +15,7 @@ class Outage(Noun):
     """The last outage of one dependency. Times are milliseconds since the epoch."""
 
     name: str
-    """`ollama:http://...`, `smtp:host:port`, `redis`, `ledger`, `blobs:s3://...`."""
+    """`ollama:http://...`, `model:NAME at http://...`, `smtp:host:port`, `redis`, `ledger`, `blobs:s3://...`."""
     since: int
     last_failure_at: int
     reason: str

@@ -5,7 +5,9 @@ Servers are really gone and really come back; only the hour is a moved clock's.
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,11 +30,12 @@ from tasks.clock import now_ms
 from tasks.errors import Unavailable
 from tasks.intake import Intake
 from tasks.judging.calls import Ask
-from tasks.ledger import Ledger
+from tasks.ledger import Ledger, engine
 from tasks.model import Ollama
 from tasks.models import Classification, Job, State
 from tasks.outages import standings
 from tasks.workshop import Workshop
+from tests.integration.api_parts import running
 from tests.integration.postgres import Postgres
 from tests.integration.test_smtp_out import free_port
 from tests.integration.test_smtp_out import sink as mail_sink
@@ -40,7 +43,7 @@ from tests.moved_clock import Clock
 from tests.unit.test_pipeline import CLASSIFY, DELIVER, MAIL, ROUTE, StandIn, accept, before_deliver, job_of
 
 HOUR = 3600
-STEP = 120
+STEP = 240
 
 
 @pytest.fixture
@@ -76,7 +79,7 @@ def subjects(ledger: Ledger) -> list[str]:
 
 
 def live(shop: Workshop, clock: Clock, job_ids: list[str], seconds: float) -> None:
-    """So much time passes: whatever is due is run, and everybody looks, every two minutes."""
+    """So much time passes: whatever is due is run, and everybody looks, every four minutes."""
     watcher, left = Watcher(shop.settings, shop.ledger), seconds
     while left > 0:
         clock.on(min(left, STEP))
@@ -131,14 +134,17 @@ class Model(BaseHTTPRequestHandler):
         self._say({"version": "0"})
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if asked["model"] == "gone":
+            self._say({"error": "model 'gone' not found"}, 404)
+            return
         self._say(
             {"model": "m", "message": {"role": "assistant", "content": "yes"}, "done": True, "prompt_eval_count": 9}
         )
 
-    def _say(self, told: dict[str, Any]) -> None:
+    def _say(self, told: dict[str, Any], status: int = 200) -> None:
         body = json.dumps(told).encode() + b"\n"
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -182,6 +188,22 @@ def test_an_hour_without_the_model_server(settings: Settings, ledger: Ledger, in
         f"the model server http://127.0.0.1:{port} works again"
     ]
     shop.heart.stop()
+
+
+@pytest.mark.sqlite_only
+def test_a_model_that_is_not_there_stops_no_other(shop: Workshop, clock: Clock) -> None:
+    """It has a breaker and an alert of its own; what asks the same server for another model goes on."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Model) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        engine_of = Ollama(ModelSettings(host=f"http://127.0.0.1:{server.server_port}"))
+        wish = Ask("m", [{"role": "user", "content": "Well?"}], "label", predict=16, num_ctx=2048)
+        for _ in range(12):
+            with pytest.raises(Unavailable, match="no model gone"):
+                engine_of.ask(dataclasses.replace(wish, model="gone"))
+            live(shop, clock, [], STEP)
+        assert engine_of.ask(wish).text == "yes"
+        server.shutdown()
+    assert subjects(shop.ledger) == [f"the model gone at http://127.0.0.1:{server.server_port} does not work"]
 
 
 @pytest.mark.sqlite_only
@@ -271,7 +293,7 @@ def test_another_process_ends_what_a_dead_one_began(shop: Workshop, intake: Inta
         f"smtp:127.0.0.1:{shop.settings.smtp_out.port}", 1, now_ms() - 1, "refused", settle_ms=60_000
     )
     with mail_sink(port=shop.settings.smtp_out.port):
-        live(shop, clock, [accept(intake)], 600)
+        live(shop, clock, [accept(intake)], 1200)
     [outage] = shop.ledger.outages.all()
     assert outage.ended_at is not None
 
@@ -319,3 +341,20 @@ def test_check_tells_which_breaker_is_open(shop: Workshop, intake: Intake, clock
     assert finding.what == f"breaker smtp:127.0.0.1:{shop.settings.smtp_out.port}"
     assert finding.state == "warning"
     assert "Connection refused" in finding.detail
+
+
+@pytest.mark.sqlite_only
+def test_a_ledger_that_takes_nothing_is_not_ready(
+    settings: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers every question, but no message can be accepted: `/readyz` says so, and `/healthz` does not."""
+    monkeypatch.setattr(engine, "BUSY_MS", 200)
+    with running(settings) as house:
+        assert house.http.get("/readyz").status_code == 200
+        other = sqlite3.connect(settings.state_dir / "ledger.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        told = house.http.get("/readyz")
+        assert (told.status_code, house.http.get("/healthz").status_code) == (503, 200)
+        assert "locked" in told.json()["parts"]["ledger"]
+        other.close()
+        assert house.http.get("/readyz").status_code == 200

@@ -44,7 +44,9 @@ def rescue_of(settings: Settings, ledger: Ledger, url: str, **changes: float) ->
     made = settings.model_copy(
         update={
             "broker_url": url,
-            "rescue": RescueSettings(lost_after=changes.get("lost_after", 0.2), max_queued=int(changes.get("max_queued", 1000))),
+            "rescue": RescueSettings(
+                lost_after=changes.get("lost_after", 0.2), max_queued=int(changes.get("max_queued", 1000))
+            ),
             "worker": WorkerSettings(lease=changes.get("lease", 60)),
         }
     )

@@ -79,6 +79,13 @@ def test_a_refusal_is_no_outage(relay: Guard) -> None:
     assert (seen.state, seen.failing_since, seen.last_success_at) == ("closed", None, None)
 
 
+def test_an_outage_of_something_else_is_none(relay: Guard) -> None:
+    """What lies behind it, and has a guard of its own, may be away as long as it will."""
+    for _ in range(10):
+        fail(relay, Unavailable("model:gone", "there is no such model"))
+    assert (relay.seen().state, relay.seen().failing_since) == ("closed", None)
+
+
 def test_a_cheap_question_goes_before_a_long_call(relay: Guard) -> None:
     """After a failure, and only then; when it fails the call itself is not made, when it does not others may come."""
     probes = 0
