@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -30,6 +32,8 @@ GRACE = 15.0  # seconds that a process may take to end before it is killed
 STEADY = 60.0  # seconds of life after which a crash counts as the first one again
 START = 1800.0  # seconds for the first start of the model server: it may download a gigabyte
 BAD_CONFIG = 2
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
 
 
 @dataclass
@@ -109,7 +113,12 @@ class Supervisor:
         child.lines.clear()
         child.started = time.monotonic()
         # a session of its own: Ctrl-C reaches only us, and we end the children in order
-        child.process = subprocess.Popen(child.command, env=self._environment, start_new_session=True)
+        child.process = subprocess.Popen(
+            child.command,
+            env=self._environment,
+            start_new_session=True,
+            preexec_fn=partial(_die_with, os.getpid()),  # noqa: PLW1509  # safe: this process has one thread
+        )
 
     def _ended(self, child: Child, status: int, now: float) -> None:
         child.process = None
@@ -138,6 +147,16 @@ class Supervisor:
 
 class BadConfig(Permanent):
     """A child refused the configuration; it has said why."""
+
+
+def _die_with(parent: int) -> None:
+    """In a child that begins: be killed when the supervisor is gone, however it went (prctl(2)).
+
+    An orphan would hold the ports, and `postroom up` could not be started again.
+    """
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _wait_or_kill(child: Child, deadline: float) -> None:

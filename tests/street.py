@@ -41,27 +41,46 @@ url = "{sink}"
 allow_private = true
 [worker]
 outage_wait = 1
+{worker}
 [rescue]
 tick = 0.3
 lost_after = 2
-"""
+{more}"""
 
 
 class Street:
     """A folder with a configuration, and the processes that were started on it."""
 
     def __init__(
-        self, folder: Path, *, broker: str = NOBODY, sink: str = "http://127.0.0.1:9/none", web: str = ""
+        self,
+        folder: Path,
+        *,
+        broker: str = NOBODY,
+        sink: str = "http://127.0.0.1:9/none",
+        web: str = "",
+        worker: str = "",
+        more: str = "",
+        route: str = _ROUTE,
     ) -> None:
+        """`web` and `worker` are lines of these sections, `more` further sections."""
         self.folder = folder
         self.state = folder / "state"
         self.config = folder / "postroom.toml"
         self.processes: list[subprocess.Popen[bytes]] = []
         routes = folder / "routes"
         routes.mkdir()
-        (routes / "10-all.toml").write_text(_ROUTE)
+        (routes / "10-all.toml").write_text(route)
         self.config.write_text(
-            _CONFIG.format(state=self.state, routes=routes, broker=broker, secret=SECRET, sink=sink, web=web)
+            _CONFIG.format(
+                state=self.state,
+                routes=routes,
+                broker=broker,
+                secret=SECRET,
+                sink=sink,
+                web=web,
+                worker=worker,
+                more=more,
+            )
         )
 
     def __enter__(self) -> Self:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.disk import small_disk
+from tests.chaos.disk import Disk, small_disk
 from tests.chaos.mischief import Mischief, schedule
 from tests.chaos.place import Place
 from tests.chaos.reckoning import hook_arrivals, mail_arrivals, reckon, unended
@@ -44,23 +44,24 @@ def main() -> int:
         parser.error("--minutes and --rate have to be above 0")
     seed = told.seed or time.time_ns() % 1_000_000 + 1
     folder = Path(tempfile.mkdtemp(prefix="postroom-chaos-")).resolve()
+    (folder / "state").mkdir()
+    disk = small_disk(folder / "state", folder / "postroom.toml", MEGABYTES)  # before any thread: namespaces are theirs
     try:
-        run = _campaign(folder, seed, told.minutes * 60, told.rate)
+        run = _campaign(folder, disk, seed, told.minutes * 60, told.rate)
     except pytest.skip.Exception as missing:
         print(f"chaos: {missing}")
         return 2
     finally:
         if told.keep:
             _keep(folder)
+        disk.close()
         shutil.rmtree(folder, ignore_errors=True)
     print(table(run))
     return 1 if run.broken else 0
 
 
-def _campaign(folder: Path, seed: int, seconds: float, rate: float) -> Run:
+def _campaign(folder: Path, disk: Disk, seed: int, seconds: float, rate: float) -> Run:
     print(f"SEED={seed} MINUTES={seconds / 60:g}", flush=True)
-    (folder / "state").mkdir()
-    disk = small_disk(folder / "state", folder / "postroom.toml", MEGABYTES)  # before any thread: namespaces are theirs
     faults = schedule(seed, seconds)
     with dovecot.running() as mailbox, contextlib.closing(Place(folder, mailbox, random.Random(seed))) as place:
         place.start()

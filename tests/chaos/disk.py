@@ -11,7 +11,7 @@ from typing import Protocol
 
 from tests.chaos.place import ours
 
-CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x00020000, 16384, 1 << 18
+CLONE_NEWNS, MS_REC, MS_PRIVATE, MNT_DETACH = 0x00020000, 16384, 1 << 18, 2
 
 
 class Disk(Protocol):
@@ -23,6 +23,9 @@ class Disk(Protocol):
     def free(self) -> None:
         """There is room again."""
 
+    def close(self) -> None:
+        """It is needed no more."""
+
 
 class SmallDisk:
     """A tmpfs. The kernel takes it away with the last process that sees it, however the campaign ends."""
@@ -33,6 +36,7 @@ class SmallDisk:
         _checked(libc.unshare(CLONE_NEWNS))
         _checked(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
         _checked(libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", 0, f"size={megabytes}m".encode()))
+        self._folder, self._libc = folder, libc
         self._ballast = folder / "ballast"
 
     def fill(self) -> None:
@@ -46,6 +50,10 @@ class SmallDisk:
     def free(self) -> None:
         """Take the ballast away."""
         self._ballast.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Unmount it, even while it is in use."""
+        _checked(self._libc.umount2(os.fsencode(self._folder), MNT_DETACH))
 
 
 class SmallFiles:
@@ -61,6 +69,9 @@ class SmallFiles:
     def free(self) -> None:
         """Files may grow again."""
         self._limit(resource.RLIM_INFINITY)
+
+    def close(self) -> None:
+        """Nothing: the limits end with their processes."""
 
     def _limit(self, size: int) -> None:
         for pid in ours(self._config):

@@ -34,6 +34,7 @@ LONGEST = {
     "lock ledger": 17.0,
 }
 """Seconds that a fault lasts at the most: `kill` of broker and model, until they are started again."""
+AT_ONCE = 0.2
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,9 @@ def schedule(seed: int, seconds: float) -> list[Fault]:
         at = dice.uniform(0, gap)
         while at < seconds:
             kind = dice.choices(list(kinds), list(kinds.values()))[0]
-            lasting = dice.uniform(0.2, LONGEST.get(kind, 0.2))
             single = lane == "parts" and kind in {"kill", "terminate", "freeze"}
+            lasts = kind in LONGEST and not (single and kind == "kill")
+            lasting = dice.uniform(AT_ONCE, LONGEST[kind]) if lasts else AT_ONCE
             faults.append(Fault(at, lane, kind, lasting, dice.choice(PARTS) if single else ""))
             at += lasting + dice.uniform(0.2, 2 * gap)
     return sorted(faults, key=lambda fault: fault.at)
@@ -91,6 +93,8 @@ class Mischief:
         """Wait for the last fault's end, and leave everything whole."""
         for thread in self._threads:
             thread.join()
+        if self._wrecking.up_has_ended():
+            self.broken.append("postroom up ended by itself")
         self._wrecking.mend()
 
     def stop(self) -> None:
@@ -102,7 +106,8 @@ class Mischief:
         for fault in lane:
             if self._stop.wait(max(0.0, began + fault.at - time.monotonic())):
                 return
-            self._told(f"{fault.at:7.1f} s  {fault.name} ({fault.seconds:.1f} s)")
+            lasting = f" for {fault.seconds:.1f} s" if fault.seconds > AT_ONCE else ""
+            self._told(f"{fault.at:7.1f} s  {fault.name}{lasting}")
             try:
                 happened = self._wrecking.do(fault.lane, fault.kind, fault.part, fault.seconds)
             except Exception:  # the campaign's own fault: told, and the run counts as broken

@@ -27,7 +27,7 @@ class Wrecking:
         self._frozen: set[int] = set()
 
     def do(self, lane: str, kind: str, part: str, seconds: float) -> bool:
-        """Make one fault and stay until it is over; False when there was nothing to break."""
+        """Make one fault and stay until it is over; False when there was nothing to break. Raises RuntimeError."""
         if part:
             return self._to_part(part, kind, seconds)
         made: dict[str, Callable[[float], bool]] = {
@@ -49,6 +49,10 @@ class Wrecking:
         }
         return made[f"{lane}: {kind}"](seconds)
 
+    def up_has_ended(self) -> bool:
+        """Whether `postroom up` is not there although nobody ended it."""
+        return self._place.up is None or self._place.up.poll() is not None
+
     def mend(self) -> None:
         """Everything runs and has room."""
         self._place.network.mend()
@@ -62,7 +66,7 @@ class Wrecking:
                 self._ask_broker(lambda client: client.client_unpause())
         if self._place.model is None or self._place.model.poll() is not None:
             self._place.start_model()
-        if self._place.up is None or self._place.up.poll() is not None:
+        if self.up_has_ended():
             self._place.start_up()
 
     def _to_part(self, part: str, kind: str, seconds: float) -> bool:
@@ -96,8 +100,9 @@ class Wrecking:
 
     def _end_up(self, number: int) -> bool:
         up = self._place.up
-        if up is None or up.poll() is not None:
-            return False
+        assert up
+        if up.poll() is not None:
+            raise RuntimeError(f"postroom up ended by itself, with status {up.returncode}")
         up.send_signal(number)
         try:
             up.wait(60)

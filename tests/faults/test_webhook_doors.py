@@ -30,7 +30,7 @@ def test_killed_between_commit_and_202_it_is_one_job(tmp_path: Path) -> None:
     """The sender heard nothing and sends again: the first job's receipt, and no second job (fault 2)."""
     with Street(tmp_path) as street:
         with (
-            street.web(program=("-m", "tests.faults.killed_before_202")) as client,
+            street.web(program=("-m", "tests.faults.tampered", "before-202")) as client,
             pytest.raises(httpx.TransportError),
         ):
             signed(client, b'{"order": 1}', "msg_1")
