@@ -98,8 +98,13 @@ class Street:
                 process.kill()
                 process.wait()
 
-    def start(self, name: str, program: Sequence[str] = ("-m", "daemon.cli"), before: Sequence[str] = ()) -> str:
-        """Start `postroom NAME` and wait until it says that it is ready: `web on http://...`. Returns what it said."""
+    def start(
+        self, name: str, program: Sequence[str] = ("-m", "daemon.cli"), before: Sequence[str] = (), ready: str = ""
+    ) -> str:
+        """Start `postroom NAME` and wait until it says that it is ready: `web on http://...`. Returns what it said.
+
+        `ready` is a pattern for what else it says then.
+        """
         log = self.folder / f"{name}-{len(self.processes)}.log"
         environment = {key: value for key, value in os.environ.items() if not key.startswith("POSTROOM_")}
         with log.open("wb") as out:
@@ -114,7 +119,7 @@ class Street:
 
         def said() -> str:
             assert process.poll() is None, log.read_text()
-            found = re.search(rf"({name} (on|for|every) [^\"]+)\"", log.read_text())
+            found = re.search(ready or rf"({name} (on|for|every) [^\"]+)\"", log.read_text())
             return found[1] if found else ""
 
         return str(until(said, 60, f"{name} being ready"))

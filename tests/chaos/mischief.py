@@ -15,7 +15,7 @@ from tests.chaos.disk import Disk
 from tests.chaos.place import Place
 from tests.chaos.wrecking import Wrecking
 
-PARTS = ("worker", "model worker", "rescue", "web", "smtp", "imap")
+PARTS = ("worker", "worker", "model worker", "rescue", "web", "smtp", "imap")
 LANES: dict[str, tuple[float, dict[str, int]]] = {
     "parts": (5, {"kill": 8, "terminate": 4, "freeze": 6, "kill reader": 2, "kill up": 1, "terminate up": 1}),
     "broker": (20, {"kill": 4, "flush": 4, "fill": 3, "freeze": 3, "pause clients": 2}),

@@ -27,7 +27,7 @@ from tests.street import SECRET
 
 REPO = Path(__file__).resolve().parents[2]
 OURS = "in@post.example"
-SLOWEST = 0.3
+SLOWEST = 1.0
 """Seconds: sinks answer after a moment of up to this length, so that some senders are killed while they wait."""
 _ROUTES = {
     "10-events": '[match]\nsource = "webhook:*"\n[[deliver]]\nwebhook = "books"\n',
@@ -48,6 +48,8 @@ lease = 6
 outage_wait = 1
 backoff_base = 0.5
 canary = 5
+model_concurrency = 4
+deliver_concurrency = 8
 [rescue]
 tick = 0.5
 lost_after = 3

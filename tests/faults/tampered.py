@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kombu.transport import redis
 from kombu.transport.virtual import base as kombu
 
 from daemon.cli import main
@@ -105,7 +106,11 @@ def poison(_: str) -> None:
 
 def visibility(seconds: str) -> None:
     """Has a broker that gives out again what nobody acknowledged for so many seconds, and looks for it each second."""
-    make_app = worker.make_app
+    make_app, restore = worker.make_app, redis.QoS.restore_by_tag
+
+    def restored(*arguments: Any, **options: Any) -> None:
+        restore(*arguments, **options)
+        print("given out again", flush=True)
 
     def made(settings: Any) -> Any:
         app = make_app(settings)
@@ -116,6 +121,7 @@ def visibility(seconds: str) -> None:
         }
         return app
 
+    redis.QoS.restore_by_tag = restored
     worker.make_app = made
 
 
