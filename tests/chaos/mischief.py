@@ -17,7 +17,18 @@ from tests.chaos.wrecking import Wrecking
 
 PARTS = ("worker", "worker", "model worker", "rescue", "web", "smtp", "imap")
 LANES: dict[str, tuple[float, dict[str, int]]] = {
-    "parts": (5, {"kill": 8, "terminate": 4, "freeze": 6, "kill reader": 2, "kill up": 1, "terminate up": 1}),
+    "parts": (
+        4,
+        {
+            "kill": 20,
+            "terminate": 6,
+            "freeze": 8,
+            "kill in delivery": 6,
+            "kill reader": 4,
+            "kill up": 1,
+            "terminate up": 1,
+        },
+    ),
     "broker": (20, {"kill": 4, "flush": 4, "fill": 3, "freeze": 3, "pause clients": 2}),
     "network": (25, {"cut": 3, "part": 3, "forget": 2}),
     "model": (30, {"kill": 2, "freeze": 2}),

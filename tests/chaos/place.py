@@ -21,7 +21,7 @@ from daemon.embedded.broker import EmbeddedBroker
 from tests.faults.proxy import Proxy
 from tests.faults.town import Sink, free_port
 from tests.integration.dovecot import PASSWORD, USER, Dovecot
-from tests.integration.webhook_parts import Answer, Seen, replies
+from tests.integration.webhook_parts import Seen, replies
 from tests.integration.webhook_parts import Sink as HookSink
 from tests.street import SECRET
 
@@ -95,7 +95,10 @@ class Place:
         self.broker.start()
         self.network = Proxy(int(self.broker.url.rpartition(":")[2].partition("/")[0]))
         self.mails = Sink()
-        self.hooks = HookSink(_slowly(dice))
+        self.hooks = HookSink(self._slowly)
+        self._dice = dice
+        self.busy = threading.Event()
+        """Set while a webhook has arrived and is not answered."""
         self.up: subprocess.Popen[bytes] | None = None
         self.model: subprocess.Popen[bytes] | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -160,6 +163,13 @@ class Place:
                 start_new_session=True,
             )
 
+    def _slowly(self, connection: socket.socket, seen: Seen) -> None:
+        """Answer 200 after a moment."""
+        self.busy.set()
+        time.sleep(self._dice.uniform(0, SLOWEST))
+        self.busy.clear()
+        replies("200 OK")(connection, seen)
+
     def close(self) -> None:
         """End everything that was started here, whatever state it is in."""
         for process in (self.up, self.model):
@@ -191,14 +201,3 @@ def ours(config: Path) -> list[int]:
             if path.name.isdigit() and mark in (path / "environ").read_bytes().split(b"\0"):
                 found.append(int(path.name))
     return found
-
-
-def _slowly(dice: random.Random) -> Answer:
-    """Answer 200 after a moment."""
-    well = replies("200 OK")
-
-    def answer(connection: socket.socket, seen: Seen) -> None:
-        time.sleep(dice.uniform(0, SLOWEST))
-        well(connection, seen)
-
-    return answer

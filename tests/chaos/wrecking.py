@@ -18,6 +18,10 @@ from tests.chaos.disk import Disk
 from tests.chaos.place import Place, ours
 
 
+LONGEST_WAIT = 5.0
+"""Seconds that are spent on waiting for a moment to strike."""
+
+
 class Wrecking:
     """The hand behind the schedule. What it breaks for a while it mends itself."""
 
@@ -32,6 +36,7 @@ class Wrecking:
             return self._to_part(part, kind, seconds)
         made: dict[str, Callable[[float], bool]] = {
             "parts: kill reader": self._kill_reader,
+            "parts: kill in delivery": self._kill_in_delivery,
             "parts: kill up": lambda _: self._end_up(signal.SIGKILL),
             "parts: terminate up": lambda _: self._end_up(signal.SIGTERM),
             "broker: kill": self._kill_broker,
@@ -90,13 +95,22 @@ class Wrecking:
 
     def _kill_reader(self, _: float) -> bool:
         """A child of a worker: what reads documents."""
-        workers = {self._pid_of("worker"), self._pid_of("model worker")} - {None}
-        for pid in ours(self._place.config):
+        worker = self._pid_of("worker")
+        for children in Path(f"/proc/{worker}/task").glob("*/children") if worker else ():
             with contextlib.suppress(OSError):
-                if _parent_of(pid) in workers:
+                for pid in map(int, children.read_text().split()):
                     os.kill(pid, signal.SIGKILL)
                     return True
         return False
+
+    def _kill_in_delivery(self, _: float) -> bool:
+        """A worker whose webhook has arrived and is not answered yet."""
+        worker = self._pid_of("worker")
+        if worker is None or not self._place.busy.wait(LONGEST_WAIT):
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+        return True
 
     def _end_up(self, number: int) -> bool:
         up = self._place.up
