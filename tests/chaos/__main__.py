@@ -21,13 +21,13 @@ import pytest
 from tests.chaos.disk import Disk, small_disk
 from tests.chaos.mischief import Mischief, schedule
 from tests.chaos.place import Place
-from tests.chaos.reckoning import hook_arrivals, mail_arrivals, reckon, unended
+from tests.chaos.reckoning import Reckoning, hook_arrivals, mail_arrivals, reckon, unended
 from tests.chaos.table import Run, table
-from tests.chaos.traffic import Traffic
+from tests.chaos.traffic import WAYS, Traffic
 from tests.integration import dovecot
 
-MEGABYTES = 256
-"""Size of the disk: room for the traffic of an hour."""
+MEGABYTES, MEGABYTES_A_MESSAGE = 64, 0.06
+"""Size of the disk: room for all that comes, and not much more."""
 SETTLE = 300.0
 """Seconds after the last fault in which everything has to be acknowledged, and again in which everything has to end."""
 
@@ -45,7 +45,8 @@ def main() -> int:
     seed = told.seed or time.time_ns() % 1_000_000 + 1
     folder = Path(tempfile.mkdtemp(prefix="postroom-chaos-")).resolve()
     (folder / "state").mkdir()
-    disk = small_disk(folder / "state", folder / "postroom.toml", MEGABYTES)  # before any thread: namespaces are theirs
+    room = MEGABYTES + int(told.minutes * 60 * told.rate * len(WAYS) * MEGABYTES_A_MESSAGE)
+    disk = small_disk(folder / "state", folder / "postroom.toml", room)  # before any thread: namespaces are theirs
     try:
         run = _campaign(folder, disk, seed, told.minutes * 60, told.rate)
     except pytest.skip.Exception as missing:
@@ -74,26 +75,29 @@ def _campaign(folder: Path, disk: Disk, seed: int, seconds: float, rate: float) 
             time.sleep(seconds)
         finally:
             mischief.stop()
-        mischief.finish()
-        ended = time.monotonic()
-        print(f"{ended - began:7.1f} s  everything is whole again", flush=True)
-        acknowledged = traffic.stop(SETTLE)
-        accepted = {key for sent in traffic.sent.values() for key in sent.accepted}
-        deadline = time.monotonic() + SETTLE
-        while unended(place.state / "ledger.db", len(accepted)) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        settled = time.monotonic() - ended
-        time.sleep(2)  # what should not come any more would come now
-        arrivals = [
-            *mail_arrivals(list(place.mails.mails)),
-            *hook_arrivals([(one.headers, one.body) for one in list(place.hooks.seen)]),
-        ]
-        found = reckon(place.state / "ledger.db", accepted, arrivals)
+            mischief.finish()
+        print(f"{time.monotonic() - began:7.1f} s  everything is whole again", flush=True)
+        found, settled = _settled(place, traffic)
         found.broken += [f"the campaign itself: {told}" for told in mischief.broken]
-        if not acknowledged:
-            found.broken.append(f"not everything was acknowledged {SETTLE:g} s after the last fault")
         log = place.log.read_text("utf-8", "replace")
         return Run(seed, seconds, rate, traffic.sent, mischief.done, mischief.missed, found, settled, log)
+
+
+def _settled(place: Place, traffic: Traffic) -> tuple[Reckoning, float]:
+    """The reckoning, once everything is acknowledged and has ended, and the seconds that this took."""
+    began, ledger = time.monotonic(), place.state / "ledger.db"
+    acknowledged = traffic.stop(SETTLE)
+    accepted = {key for sent in traffic.sent.values() for key in sent.accepted}
+    deadline = time.monotonic() + SETTLE
+    while unended(ledger, len(accepted)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    settled = time.monotonic() - began
+    time.sleep(2)  # what should not come any more would come now
+    hooks = [(one.headers, one.body) for one in list(place.hooks.seen)]
+    found = reckon(ledger, accepted, [*mail_arrivals(list(place.mails.mails)), *hook_arrivals(hooks)])
+    if not acknowledged:
+        found.broken.append(f"not everything was acknowledged {SETTLE:g} s after the last fault")
+    return found, settled
 
 
 def _keep(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -30,14 +31,12 @@ class Run:
     log: str
 
     @property
-    def tracebacks(self) -> Counter[str]:
-        """Last lines of the tracebacks in Postroom's log: bugs, whatever became of the jobs."""
-        lines = re.findall(
-            r"Traceback \(most recent call last\).*?(?:\\n|\n)([A-Za-z_][\w.]*(?:Error|Exception|Exit)[^\n\"]*)",
-            self.log,
-            re.S,
-        )
-        return Counter(line[:120] for line in lines)
+    def bugs(self) -> Counter[str]:
+        """What Postroom's log tells of bugs, whatever became of the jobs: tracebacks, and errors that a stage did not expect."""
+        ends = re.findall(r"^Traceback .*?^(\w[\w.]*(?:: [^\n]*)?)$", self.log, re.MULTILINE | re.DOTALL)
+        lines = [line for line in self.log.splitlines() if '"event": "unexpected error"' in line]
+        unexpected = [str(json.loads(line).get("exception")).strip().splitlines()[-1] for line in lines]
+        return Counter(line[:120] for line in (*ends, *unexpected))
 
     @property
     def broken(self) -> list[str]:
@@ -72,7 +71,7 @@ def table(run: Run) -> str:
         for way, number in sorted(found.effects.items())
     ]
     rows += [f"longest from accepted to ended {found.longest:.1f} s, time to settle {run.settled:.1f} s"]
-    rows += [f"traceback in the log, {number} times: {line}" for line, number in run.tracebacks.most_common(SHOWN)]
+    rows += [f"bug in the log, {number} times: {line}" for line, number in run.bugs.most_common(SHOWN)]
     rows += [f"BROKEN: {sentence}" for sentence in run.broken[:SHOWN]]
     rows += [f"the promise {'is BROKEN, ' + str(len(run.broken)) + ' times' if run.broken else 'holds'}"]
     return "\n".join(["", *rows])

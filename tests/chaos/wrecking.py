@@ -17,7 +17,6 @@ import redis
 from tests.chaos.disk import Disk
 from tests.chaos.place import Place, ours
 
-
 LONGEST_WAIT = 5.0
 """Seconds that are spent on waiting for a moment to strike."""
 

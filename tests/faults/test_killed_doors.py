@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 TAMPERED = "tests.faults.tampered"
 
 
+@full
 @pytest.mark.fault(number=1)
 def test_killed_before_the_commit_nobody_was_told(tmp_path: Path) -> None:
     """No 2xx was given and nothing is there; the sender tries again and it is one new job (fault 1)."""

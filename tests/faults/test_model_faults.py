@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from daemon.embedded.broker import EmbeddedBroker
-from tests.faults.parts import QUICK, accept, by_key, ended_once, states
+from tests.faults.parts import QUICK, accept, by_key, ended_once, full, states
 from tests.integration.webhook_parts import replies, sink
 from tests.standin_model import standing_in
 from tests.street import Street, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), full]
 ROUTE = '[[deliver]]\nwebhook = "books"\n[labels.order]\nsays = "Somebody orders."\n[labels.other]\nsays = "Anything else."\n'
 
 
