@@ -62,12 +62,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, lines: list[dict[str, Any]], status: int = 200, *, close: bool = False) -> None:
         body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+        with contextlib.suppress(ConnectionError):  # whoever asked was killed
+            self._write(status, len(lines) > 1, body, close=close)
+        self.close_connection = close
+
+    def _write(self, status: int, is_stream: bool, body: bytes, *, close: bool) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/x-ndjson" if len(lines) > 1 else "application/json")
+        self.send_header("Content-Type", "application/x-ndjson" if is_stream else "application/json")
         self.send_header("Content-Length", str(len(body) + 1000 * close))  # more is promised than comes
         self.end_headers()
         self.wfile.write(body)
-        self.close_connection = close
 
     def log_message(self, *_: object) -> None:
         """Nothing: there are thousands of calls."""

@@ -28,8 +28,8 @@ from tests.integration import dovecot
 
 MEGABYTES, MEGABYTES_A_MESSAGE = 64, 0.06
 """Size of the disk: room for all that comes, and not much more."""
-SETTLE = 300.0
-"""Seconds after the last fault in which everything has to be acknowledged, and again in which everything has to end."""
+SETTLE, STILL = 300.0, 120.0
+"""Seconds after the last fault in which everything has to be acknowledged; then, seconds in which some job has to end."""
 
 
 def main() -> int:
@@ -88,9 +88,11 @@ def _settled(place: Place, traffic: Traffic) -> tuple[Reckoning, float]:
     began, ledger = time.monotonic(), place.state / "ledger.db"
     acknowledged = traffic.stop(SETTLE)
     accepted = {key for sent in traffic.sent.values() for key in sent.accepted}
-    deadline = time.monotonic() + SETTLE
-    while unended(ledger, len(accepted)) and time.monotonic() < deadline:
+    left, moved = len(accepted), time.monotonic()
+    while left and time.monotonic() < moved + STILL:
         time.sleep(0.2)
+        if (now := unended(ledger, len(accepted))) < left:
+            left, moved = now, time.monotonic()
     settled = time.monotonic() - began
     time.sleep(2)  # what should not come any more would come now
     hooks = [(one.headers, one.body) for one in list(place.hooks.seen)]
