@@ -28,7 +28,8 @@ KILLS, OPEN, DONE = 20, 10_000, 200
 AGAIN = 10.0
 """Seconds after the broker's return in which work has to be done again."""
 PARTED = 60.0
-UP = "[smtp]\nenabled = false\n"
+UP = '[smtp]\nenabled = false\n[model]\nhost = "http://127.0.0.1:9"\n'
+"""No door, and no model server, since nothing is asked."""
 NO_WEB = "enabled = false"
 
 
