@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV ?= .venv
 BIN := $(VENV)/bin
+FAULTY = $(if $(FAULT),,tests/faults) $(shell grep -rlE 'mark\.fault\(number=$(or $(FAULT),[0-9]+)\)' tests --include='test_*.py')
 ARGS := $(if $(ONCE),--once) $(if $(INPUTS),--inputs $(INPUTS)) $(if $(STATE),--state $(STATE))
 
 # subprocesses of the tests start five times as fast with compiled modules
@@ -34,7 +35,7 @@ test: setup check ## Everything, in under a quarter of an hour on two cores
 faults: setup ## Each fault of docs/guarantees.md, on real processes; FAULT=7 makes one of them
 	@.ci/packages
 	$(if $(FAULT),,$(BIN)/python -m daemon.embedded.weights)
-	POSTROOM_TEST_FULL=1 $(BIN)/python -m pytest tests -m "fault$(if $(FAULT),(number=$(FAULT)))" $(PYTEST)
+	POSTROOM_TEST_FULL=1 $(BIN)/python -m pytest -m "fault$(if $(FAULT),(number=$(FAULT)))" $(FAULTY) $(PYTEST)
 
 chaos: setup ## Traffic while everything fails at random, then the reckoning; MINUTES=30 SEED= RATE= KEEP=1
 	@.ci/packages
