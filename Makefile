@@ -3,12 +3,13 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV ?= .venv
 BIN := $(VENV)/bin
+FAULTY = $(if $(FAULT),,tests/faults) $(shell grep -rlE 'mark\.fault\(number=$(or $(FAULT),[0-9]+)\)' tests --include='test_*.py')
 ARGS := $(if $(ONCE),--once) $(if $(INPUTS),--inputs $(INPUTS)) $(if $(STATE),--state $(STATE))
 
 # subprocesses of the tests start five times as fast with compiled modules
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test faults s3 e2e check deb systemd-test lock flower man clean
+.PHONY: help setup demo test faults chaos s3 e2e check deb systemd-test lock flower man clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -31,9 +32,15 @@ test: setup check ## Everything, in under a quarter of an hour on two cores
 	$(BIN)/python -m pytest -m "not model" -n 3 --dist loadfile $(PYTEST)
 	$(BIN)/python -m pytest -m model $(PYTEST)
 
-faults: setup ## Workers and broker killed in mid-work: nothing is lost, nothing is done twice
+faults: setup ## Each fault of docs/guarantees.md, on real processes; FAULT=7 makes one of them
 	@.ci/packages
-	POSTROOM_TEST_FULL=1 $(BIN)/python -m pytest tests/faults $(PYTEST)
+	$(if $(FAULT),,$(BIN)/python -m daemon.embedded.weights)
+	POSTROOM_TEST_FULL=1 $(BIN)/python -m pytest -m "fault$(if $(FAULT),(number=$(FAULT)))" $(FAULTY) $(PYTEST)
+
+chaos: setup ## Traffic while everything fails at random, then the reckoning; MINUTES=30 SEED= RATE= KEEP=1
+	@.ci/packages
+	$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(RATE),--rate $(RATE)) $(if $(KEEP),--keep)
 
 e2e: setup ## make demo ONCE=1 on other inputs
 	@.ci/packages

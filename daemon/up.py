@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -22,14 +24,17 @@ from config.routes import load_routes
 from config.settings import Settings
 from daemon.process import stop_on_signals
 from tasks import log
-from tasks.errors import Permanent
+from tasks.errors import Permanent, Unavailable
 from tasks.ledger import Ledger
 
 BACKOFF = (1, 2, 5, 10, 30)
 GRACE = 15.0  # seconds that a process may take to end before it is killed
 STEADY = 60.0  # seconds of life after which a crash counts as the first one again
+LEDGER_WAIT = 2.0  # seconds until a ledger that was away is looked for again
 START = 1800.0  # seconds for the first start of the model server: it may download a gigabyte
 BAD_CONFIG = 2
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
 
 
 @dataclass
@@ -115,7 +120,12 @@ class Supervisor:
         child.lines.clear()
         child.started = time.monotonic()
         # a session of its own: Ctrl-C reaches only us, and we end the children in order
-        child.process = subprocess.Popen(child.command, env=self._environment, start_new_session=True)
+        child.process = subprocess.Popen(
+            child.command,
+            env=self._environment,
+            start_new_session=True,
+            preexec_fn=partial(_die_with, os.getpid()),  # noqa: PLW1509  # safe: this process has one thread
+        )
 
     def _ended(self, child: Child, status: int, now: float) -> None:
         child.process = None
@@ -146,6 +156,16 @@ class BadConfig(Permanent):
     """A child refused the configuration; it has said why."""
 
 
+def _die_with(parent: int) -> None:
+    """In a child that begins: be killed when the supervisor is gone, however it went (prctl(2)).
+
+    An orphan would hold the ports, and `postroom up` could not be started again.
+    """
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _wait_or_kill(child: Child, deadline: float) -> None:
     if child.process is None:
         return
@@ -161,9 +181,8 @@ def run(settings: Settings, config: Path | None) -> int:
     load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
     stop = stop_on_signals()
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    ledger = Ledger(settings.ledger)
-    ledger.database.migrate()
-    ledger.close()
+    if not migrated(settings, stop):
+        return 0
     with tempfile.TemporaryDirectory(prefix="postroom-") as folder:
         supervisor = Supervisor(settings, config, Path(folder))
         try:
@@ -172,9 +191,27 @@ def run(settings: Settings, config: Path | None) -> int:
             log.process_refused(error.reason)
             return BAD_CONFIG
         finally:
-            _tell_addresses(settings, {})
+            tell_addresses(settings, {})
             supervisor.stop()
             log.stopped("up")
+
+
+def migrated(settings: Settings, stop: threading.Event) -> bool:
+    """Bring the ledger's schema up to date, waiting while it is away or has no room; False when told to stop."""
+    while not stop.is_set():
+        ledger = None
+        try:
+            ledger = Ledger(settings.ledger)
+            ledger.database.migrate()
+        except Unavailable as error:
+            log.up_waits(error.reason, LEDGER_WAIT)
+            stop.wait(LEDGER_WAIT)
+        else:
+            return True
+        finally:
+            if ledger:
+                ledger.close()
+    return False
 
 
 def _run(supervisor: Supervisor, settings: Settings, stop: threading.Event) -> int:
@@ -189,13 +226,14 @@ def _run(supervisor: Supervisor, settings: Settings, stop: threading.Event) -> i
         return 0 if stop.is_set() else 1
     supervisor.addresses.setdefault("broker", settings.broker)
     supervisor.addresses.setdefault("ollama", settings.model.address())
-    _tell_addresses(settings, supervisor.addresses)
+    told = tell_addresses(settings, supervisor.addresses)
     for name, address in supervisor.addresses.items():
         print(f"{name:<8} {_shown(address)}", flush=True)
     print("postroom is up; Ctrl-C stops it", flush=True)
     signal.signal(signal.SIGHUP, lambda *_: supervisor.reload())
     while not stop.is_set():
         supervisor.look()
+        told = told or tell_addresses(settings, supervisor.addresses)
     return 0
 
 
@@ -247,12 +285,19 @@ def _parts(supervisor: Supervisor, settings: Settings) -> list[Child]:
     return parts + [supervisor.add(name, name) for name, needed in wanted.items() if needed]
 
 
-def _tell_addresses(settings: Settings, addresses: dict[str, str]) -> None:
-    """Keep `addresses.json` in the state folder while everything runs, for scripts and the demo."""
+def tell_addresses(settings: Settings, addresses: dict[str, str]) -> bool:
+    """Keep `addresses.json` in the state folder while everything runs, for scripts and the demo.
+
+    False when it cannot be written, on a full disk for example: that stops nothing.
+    """
     path = settings.state_dir / "addresses.json"
-    if not addresses:
-        path.unlink(missing_ok=True)
-        return
     temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps(addresses, indent=2) + "\n")
-    temporary.replace(path)
+    try:
+        if not addresses:
+            path.unlink(missing_ok=True)
+            return True
+        temporary.write_text(json.dumps(addresses, indent=2) + "\n")
+        temporary.replace(path)
+    except OSError:
+        return False
+    return True

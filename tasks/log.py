@@ -321,6 +321,11 @@ def process_ended(name: str, status: int, wait: float) -> None:
     _log.error("process ended", name=name, status=status, again_in_seconds=wait)
 
 
+def up_waits(reason: str, wait: float) -> None:
+    """`postroom up` cannot begin: the ledger is away or has no room."""
+    _log.error("up waits for the ledger", reason=reason, again_in_seconds=wait)
+
+
 def process_refused(name: str) -> None:
     """A process refused its configuration; everything stops."""
     _log.error("bad configuration", name=name)

@@ -41,27 +41,46 @@ url = "{sink}"
 allow_private = true
 [worker]
 outage_wait = 1
+{worker}
 [rescue]
 tick = 0.3
 lost_after = 2
-"""
+{more}"""
 
 
 class Street:
     """A folder with a configuration, and the processes that were started on it."""
 
     def __init__(
-        self, folder: Path, *, broker: str = NOBODY, sink: str = "http://127.0.0.1:9/none", web: str = ""
+        self,
+        folder: Path,
+        *,
+        broker: str = NOBODY,
+        sink: str = "http://127.0.0.1:9/none",
+        web: str = "",
+        worker: str = "",
+        more: str = "",
+        route: str = _ROUTE,
     ) -> None:
+        """`web` and `worker` are lines of these sections, `more` further sections."""
         self.folder = folder
         self.state = folder / "state"
         self.config = folder / "postroom.toml"
         self.processes: list[subprocess.Popen[bytes]] = []
         routes = folder / "routes"
         routes.mkdir()
-        (routes / "10-all.toml").write_text(_ROUTE)
+        (routes / "10-all.toml").write_text(route)
         self.config.write_text(
-            _CONFIG.format(state=self.state, routes=routes, broker=broker, secret=SECRET, sink=sink, web=web)
+            _CONFIG.format(
+                state=self.state,
+                routes=routes,
+                broker=broker,
+                secret=SECRET,
+                sink=sink,
+                web=web,
+                worker=worker,
+                more=more,
+            )
         )
 
     def __enter__(self) -> Self:
@@ -79,8 +98,13 @@ class Street:
                 process.kill()
                 process.wait()
 
-    def start(self, name: str, program: Sequence[str] = ("-m", "daemon.cli"), before: Sequence[str] = ()) -> str:
-        """Start `postroom NAME` and wait until it says that it is ready: `web on http://...`. Returns what it said."""
+    def start(
+        self, name: str, program: Sequence[str] = ("-m", "daemon.cli"), before: Sequence[str] = (), ready: str = ""
+    ) -> str:
+        """Start `postroom NAME` and wait until it says that it is ready: `web on http://...`. Returns what it said.
+
+        `ready` is a pattern for what else it says then.
+        """
         log = self.folder / f"{name}-{len(self.processes)}.log"
         environment = {key: value for key, value in os.environ.items() if not key.startswith("POSTROOM_")}
         with log.open("wb") as out:
@@ -95,7 +119,7 @@ class Street:
 
         def said() -> str:
             assert process.poll() is None, log.read_text()
-            found = re.search(rf"({name} (on|for|every) [^\"]+)\"", log.read_text())
+            found = re.search(ready or rf"({name} (on|for|every) [^\"]+)\"", log.read_text())
             return found[1] if found else ""
 
         return str(until(said, 60, f"{name} being ready"))

@@ -153,7 +153,12 @@ class Database:
         if not (self.is_sqlite and self.url.database):
             yield  # PostgreSQL's DDL is transactional; env.py takes an advisory lock
             return
-        with Path(f"{self.url.database}.migrating").open("w") as handle:
+        path = Path(f"{self.url.database}.migrating")
+        try:
+            lock = path.open("w")
+        except OSError as error:
+            raise Unavailable("ledger", f"cannot open {path}: {error.strerror}") from error
+        with lock as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 

@@ -55,7 +55,15 @@ def running(town: Town, state: str) -> Job | None:
     return job if job and job.state.value == state and job.lease_owner else None
 
 
-@pytest.mark.parametrize("state", ["extracting", "classifying", "replying", "delivering"])
+@pytest.mark.parametrize(
+    "state",
+    [
+        "extracting",
+        pytest.param("classifying", marks=pytest.mark.fault(number=6)),
+        "replying",
+        pytest.param("delivering", marks=pytest.mark.fault(number=8)),
+    ],
+)
 def test_a_worker_killed_in_a_stage_loses_nothing(town: Town, state: str) -> None:
     """kill -9 in mid-stage: the stage runs again, the job ends once, a repeat carries the same Message-ID."""
     town.sink.in_data.clear()
@@ -84,7 +92,13 @@ def broker(town: Town) -> redis.Redis:
     return redis.Redis.from_url(town.addresses["broker"])
 
 
-@pytest.mark.parametrize("fault", ["killed", "flushed"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param("killed", marks=pytest.mark.fault(number=9)),
+        pytest.param("flushed", marks=pytest.mark.fault(number=10)),
+    ],
+)
 def test_a_broker_that_forgets_everything_loses_nothing(town: Town, fault: str) -> None:
     """With mails on their way the broker is killed or flushed: every mail is answered, once."""
     town.sink.delay = 0

@@ -26,11 +26,12 @@ from tests.street import Street, signed, until
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.fault(number=2)
 def test_killed_between_commit_and_202_it_is_one_job(tmp_path: Path) -> None:
     """The sender heard nothing and sends again: the first job's receipt, and no second job (fault 2)."""
     with Street(tmp_path) as street:
         with (
-            street.web(program=("-m", "tests.faults.killed_before_202")) as client,
+            street.web(program=("-m", "tests.faults.tampered", "before-202")) as client,
             pytest.raises(httpx.TransportError),
         ):
             signed(client, b'{"order": 1}', "msg_1")
@@ -47,6 +48,7 @@ def test_killed_between_commit_and_202_it_is_one_job(tmp_path: Path) -> None:
         ledger.close()
 
 
+@pytest.mark.fault(number=11)
 def test_a_full_broker_refuses_nobody(tmp_path: Path) -> None:
     """Redis at maxmemory takes no message: 202 goes on, and when it has room again every job runs (fault 11)."""
     with (
@@ -121,6 +123,7 @@ def small_files(street: Street, size: int) -> Iterator[tuple[httpx.Client, Itera
 
 @pytest.mark.parametrize("size", [2_000, 200_000], ids=["in the ledger", "as blobs"])
 @pytest.mark.parametrize("how", [small_disk, small_files])
+@pytest.mark.fault(number=12)
 def test_a_full_disk_is_a_503_and_never_a_false_202(
     tmp_path: Path, how: Callable[[Street, int], Disk], size: int
 ) -> None:

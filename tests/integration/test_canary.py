@@ -98,6 +98,7 @@ def test_a_worker_proves_that_it_consumes(start: Start, broker: EmbeddedBroker, 
         assert not list(client.scan_iter("_kombu.binding.canary*"))
 
 
+@pytest.mark.fault(number=13)
 def test_a_deaf_worker_ends(start: Start) -> None:
     """Connected, without an error, and consuming nothing: it says so and ends, so that it is started again."""
     process = start(deaf_after=1.5)

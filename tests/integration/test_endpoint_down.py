@@ -61,6 +61,7 @@ def keys(receiver: Sink) -> collections.Counter[str]:
 
 @pytest.mark.slow
 @pytest.mark.sqlite_only  # a process for each command
+@pytest.mark.fault(number=27)
 def test_five_days_down(
     settings: Settings, intake: Intake, clock: Clock, address: tuple[socket.socket, str], tmp_path: Path
 ) -> None:

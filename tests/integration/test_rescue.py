@@ -104,6 +104,7 @@ def test_a_message_carries_the_job_id_and_nothing_else(
     assert "sender.example" not in raw
 
 
+@pytest.mark.fault(number=10)
 def test_a_flushed_broker_is_filled_again(settings: Settings, ledger: Ledger, intake: Intake, url: str) -> None:
     """Jobs that were published and vanished are published again, as soon as the queue is empty and they are late."""
     accept(intake, 5)
@@ -182,6 +183,7 @@ def test_the_lease_of_a_living_process_stays(settings: Settings, ledger: Ledger,
     assert not ledger.leases.held()
 
 
+@pytest.mark.fault(number=19)
 def test_a_step_of_the_wall_clock_steals_no_lease(
     settings: Settings, ledger: Ledger, intake: Intake, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -193,6 +193,7 @@ def test_too_large_for_the_server() -> None:
         (b"299 what is this", Transient),
     ],
 )
+@pytest.mark.fault(number=28)
 def test_replies(step: str, answer: bytes, error: type[Exception]) -> None:
     """4yz is transient and 5yz permanent at each step, and the reason carries the server's code and words."""
     script: Script = []

@@ -78,6 +78,7 @@ def test_the_schemes_own_key_recognises_a_repeat(house: House, source: str, key:
     assert house.jobs() == 1
 
 
+@pytest.mark.fault(number=21)
 def test_the_same_key_with_another_body_is_a_conflict(house: House) -> None:
     """422 tells which job has the key; nothing is stored (fault 21)."""
     first = house.post("shop", b'{"total": 1}', "m1").json()
@@ -109,6 +110,7 @@ def test_a_missing_key_is_told(house: House) -> None:
     assert house.jobs() == 0
 
 
+@pytest.mark.fault(number=20)
 def test_a_hundred_concurrent_requests_with_one_id_make_one_job(house: House) -> None:
     """All get the same job's id; exactly one of them is the first (fault 20)."""
     body = b'{"order": 1}'
@@ -180,6 +182,7 @@ def test_a_ledger_that_cannot_store_is_never_a_202(house: House) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.fault(number=12)
 def test_a_locked_ledger_is_a_503_and_nothing_is_lost(house: House) -> None:
     """While somebody else holds SQLite's write lock too long, no false 202 is given (fault 12)."""
     with sqlite3.connect(house.settings.state_dir / "ledger.db", isolation_level=None) as other:

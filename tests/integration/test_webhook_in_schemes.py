@@ -141,6 +141,7 @@ def test_no_scheme_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("name", ROWS)
+@pytest.mark.fault(number=22)
 def test_secrets_rotate(client: Client, name: str) -> None:
     """Old and new secret are taken while both are listed; the old one is refused when it is gone (fault 22)."""
     row, body = ROWS[name], event()
@@ -155,6 +156,7 @@ def test_secrets_rotate(client: Client, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.bound])
+@pytest.mark.fault(number=22)
 def test_a_tampered_body_is_refused(client: Client, house: House, name: str) -> None:
     """One changed byte, more of them or none at all: 401, and no job (fault 22)."""
     row, body, before = ROWS[name], event(), house.jobs()
@@ -175,6 +177,7 @@ def test_a_wrong_secret_is_refused(client: Client, house: House, name: str) -> N
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.timed])
 @pytest.mark.parametrize(("seconds", "said"), [(-310, "too old"), (-86_400, "too old"), (310, "future")])
+@pytest.mark.fault(number=22)
 def test_a_replay_is_refused(client: Client, name: str, seconds: int, said: str) -> None:
     """What was rightly signed long ago, or by a clock that is far ahead, is 401 (fault 22)."""
     row, body = ROWS[name], event()

@@ -114,6 +114,7 @@ def test_some_refusals_are_transient(status: int) -> None:
         ("10 days ago", 0, 0),
     ],
 )
+@pytest.mark.fault(number=23)
 def test_retry_after_is_read_and_clamped(field: str, least: float | None, most: float | None) -> None:
     """Seconds or an HTTP date, within two hours (fault 23); nonsense counts as not said."""
     shift = {"in 60 s": 60, "in 10 days": 864_000, "10 days ago": -864_000}.get(field)

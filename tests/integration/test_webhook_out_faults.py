@@ -37,6 +37,7 @@ def drip(head: bytes, byte: bytes) -> Answer:
     return answer
 
 
+@pytest.mark.fault(number=26)
 def test_an_endless_answer_is_cut() -> None:
     """64 KiB are read, then the connection is closed; the status line has said that it was accepted (fault 26)."""
     with sink(endless) as receiver:
@@ -48,6 +49,7 @@ def test_an_endless_answer_is_cut() -> None:
         assert receiver.connections == 2
 
 
+@pytest.mark.fault(number=26)
 def test_a_dripping_body_does_not_hold_a_worker() -> None:
     """One byte at a time keeps no read time-out from passing, but the whole exchange has its time (fault 26)."""
     with sink(drip(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"z")) as receiver:
@@ -57,6 +59,7 @@ def test_a_dripping_body_does_not_hold_a_worker() -> None:
 
 
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nX: "], ids=["status", "header"])
+@pytest.mark.fault(number=26)
 def test_a_dripping_header_is_a_time_out(head: bytes) -> None:
     """Before the header is whole nothing is accepted: Transient (fault 26)."""
     with sink(drip(head, b"H")) as receiver:

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.usefixtures("fresh_endpoints")
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
+@pytest.mark.fault(number=24)
 def test_a_redirect_is_not_followed(status: int) -> None:
     """Neither to a metadata address nor to an honest one: the address is the configuration's business (fault 24)."""
     with sink(replies("200 OK")) as elsewhere:
@@ -43,6 +44,7 @@ def test_private_addresses_are_refused_unless_allowed() -> None:
         assert receiver.connections == 0
 
 
+@pytest.mark.fault(number=25)
 def test_a_name_that_turns_private_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """DNS rebinding: each new connection goes where the check looked, and nowhere else (fault 25)."""
     real = socket.getaddrinfo

@@ -176,6 +176,7 @@ def test_transient_errors_end_in_a_dead_letter(shop: Workshop, intake: Intake, j
     assert pipeline.run(shop, job_id, CLASSIFY)
 
 
+@pytest.mark.fault(number=16)
 def test_a_job_that_kills_its_worker_is_given_up(shop: Workshop, intake: Intake) -> None:
     """Attempts are counted at the claim: after the limit the stage is not even begun."""
     job_id = accept(intake)

@@ -58,6 +58,7 @@ def test_finishing_moves_the_job_and_writes_the_value(ledger: Ledger, job_id: st
     assert [event.event for event in ledger.jobs.events(job_id)] == ["accepted", "extract done"]
 
 
+@pytest.mark.fault(number=18)
 def test_a_frozen_worker_that_wakes_late_is_refused(ledger: Ledger, job_id: str) -> None:
     """After its lease was taken back, nothing that a worker writes counts: no value, no attempt, no event."""
     late = claim(ledger, job_id)

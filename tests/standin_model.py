@@ -1,0 +1,126 @@
+"""A stand-in for Ollama that answers at once: for faults that a real server cannot show, and for runs of thousands of jobs.
+
+    python -m tests.standin_model --port N
+
+It speaks as much of the API as Postroom asks for: /api/show, and /api/chat with label, form and free text. What it
+judges says nothing about a model; how it fails (`mode`) is what it is for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal
+
+Mode = Literal["well", "hangs", "dies", "out of memory"]
+SURE = -0.01
+"""Log-probability of the first label: e to this power is 0.99."""
+
+
+class StandIn(ThreadingHTTPServer):
+    """Listens on loopback; `label` is what it takes everything for."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, port: int = 0, label: str = "other") -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.label = label
+        self.mode: Mode = "well"
+        self.asked = 0
+        self.woken = threading.Event()
+        """Set to end those calls that hang."""
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: StandIn
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/api/show":
+            self._send([{"details": {}, "model_info": {"standin.context_length": 32_768}}])
+            return
+        self.server.asked += 1
+        mode = self.server.mode
+        if mode == "hangs":
+            self.server.woken.wait()
+        elif mode == "out of memory":
+            self._send([{"error": "model requires more system memory (5.6 GiB) than is available (2.1 GiB)"}], 500)
+        elif mode == "dies":
+            self._send([_piece(asked, {"message": {"role": "assistant", "content": "Thank"}})], close=True)
+        else:
+            self._send(list(_answer(asked, self.server.label)))
+
+    def _send(self, lines: list[dict[str, Any]], status: int = 200, *, close: bool = False) -> None:
+        body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+        with contextlib.suppress(ConnectionError):  # whoever asked was killed
+            self._write(status, len(lines) > 1, body, close=close)
+        self.close_connection = close
+
+    def _write(self, status: int, is_stream: bool, body: bytes, *, close: bool) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/x-ndjson" if is_stream else "application/json")
+        self.send_header("Content-Length", str(len(body) + 1000 * close))  # more is promised than comes
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: there are thousands of calls."""
+
+
+def _answer(asked: dict[str, Any], label: str) -> Iterator[dict[str, Any]]:
+    first: dict[str, Any] = {"message": {"role": "assistant", "content": _text(asked, label)}}
+    if asked.get("logprobs"):
+        top = {"token": label, "logprob": SURE}
+        first["message"]["content"] = label
+        first["logprobs"] = [{**top, "top_logprobs": [top]}]
+    yield _piece(asked, first)
+    read = sum(len(message["content"]) // 4 + 8 for message in asked["messages"])
+    counts = {"done": True, "done_reason": "stop", "prompt_eval_count": read, "eval_count": 12}
+    yield _piece(asked, {"message": {"role": "assistant", "content": ""}, **counts})
+
+
+def _text(asked: dict[str, Any], label: str) -> str:
+    if not asked.get("format"):
+        return "Thank you for your message. We are looking into it."
+    names = asked["format"]["properties"]
+    values = dict.fromkeys(names) | {"label": label}
+    values |= {name: "The sender wants an answer." for name in names if name.startswith("summary")}
+    return json.dumps({name: values[name] for name in names})
+
+
+def _piece(asked: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    return {"model": asked["model"], "created_at": "2026-01-01T00:00:00Z", "done": False, **part}
+
+
+@contextlib.contextmanager
+def standing_in(label: str = "other") -> Iterator[StandIn]:
+    """A stand-in on a free port for the block, in a thread."""
+    server = StandIn(label=label)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.woken.set()
+        server.shutdown()
+        server.server_close()
+
+
+def main() -> None:
+    """Serve until the process is ended."""
+    parser = argparse.ArgumentParser(prog="python -m tests.standin_model", description=main.__doc__)
+    parser.add_argument("--port", type=int, required=True, help="port on loopback")
+    StandIn(parser.parse_args().port).serve_forever()
+
+
+if __name__ == "__main__":
+    main()
