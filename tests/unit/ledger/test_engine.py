@@ -69,27 +69,30 @@ def test_only_crossed_transactions_are_run_again() -> None:
 def test_a_write_finds_its_turn_beside_one_that_writes_all_the_time(ledger: Ledger) -> None:
     """SQLite's own waiters look so rarely that they would wait for seconds each time."""
     other = Database(str(ledger.database.url))
-    stop = threading.Event()
+    stop, holding = threading.Event(), threading.Event()
 
     def hog() -> None:
         while not stop.is_set():
             with other.write():
+                holding.set()
                 time.sleep(0.04)
+                holding.clear()
             time.sleep(0.0015)
 
     thread = threading.Thread(target=hog)
     thread.start()
     try:
-        begun = time.monotonic()
+        waits = []
         for _ in range(15):
+            assert holding.wait(10)
+            begun = time.monotonic()
             with ledger.database.write():
-                pass
-        took = time.monotonic() - begun
+                waits.append(time.monotonic() - begun)
     finally:
         stop.set()
         thread.join()
         other.close()
-    assert took < 6
+    assert sum(waits) < 5
 
 
 @pytest.mark.sqlite_only
