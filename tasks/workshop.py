@@ -31,7 +31,7 @@ class Workshop:
         self.blobs = Blobs(settings.blobs_dir)
         self.judge = judge
         self.owner = this_process()
-        self.heart = Heart(ledger, settings.worker.lease)
+        self.heart = Heart(ledger, settings.worker.shortest_lease())
         self.answering = Answering(settings, judge, message_id_secret(settings), self._over_cap)
         self.own_addresses = own_addresses(settings)
         self.believing = Believing(settings.trust, ledger.jobs.known)

@@ -14,6 +14,7 @@ from tasks.ledger.jobs import Jobs, Open
 from tasks.ledger.leases import Held, Lease, Leases
 from tasks.ledger.notices import Notice, Notices
 from tasks.ledger.redeliveries import Redeliveries, Redelivery, Wanted, obstacle
+from tasks.ledger.rescues import Look, Rescues
 from tasks.ledger.rows import DeliveryState, Event
 from tasks.ledger.together import Together
 from tasks.ledger.tokens import Scope, Token, Tokens
@@ -30,6 +31,7 @@ __all__ = [
     "ImapMessages",
     "Lease",
     "Ledger",
+    "Look",
     "Notice",
     "Open",
     "Redelivery",
@@ -55,6 +57,7 @@ class Ledger:
         self.redeliveries = Redeliveries(self.database)
         self.endpoints = Endpoints(self.database)
         self.backlog = Backlog(self.database)
+        self.rescues = Rescues(self.database)
         self.notices = Notices(self.database)
         self.tokens = Tokens(self.database)
         self.archive = Archive(self.database)

@@ -48,6 +48,7 @@ class Held:
     """A lease as the rescue sees it."""
 
     job_id: str
+    stage: str
     token: int
     owner: str
     beat: int
@@ -171,10 +172,10 @@ class Leases:
 
     def held(self) -> list[Held]:
         """All leases that are out."""
-        columns = (jobs.c.id, jobs.c.lease_token, jobs.c.lease_owner, jobs.c.lease_beat)
+        columns = (jobs.c.id, jobs.c.stage, jobs.c.lease_token, jobs.c.lease_owner, jobs.c.lease_beat)
         with self._database.read() as connection:
             rows = connection.execute(sa.select(*columns).where(jobs.c.lease_owner != "")).all()
-        return [Held(row.id, row.lease_token, row.lease_owner, row.lease_beat) for row in rows]
+        return [Held(row.id, row.stage, row.lease_token, row.lease_owner, row.lease_beat) for row in rows]
 
     def take_back(self, held: Held, reason: str) -> bool:
         """Free a lease whose holder is dead; False when it moved meanwhile."""
