@@ -43,7 +43,7 @@ TOGETHER = (("extract,model,deliver", 11),)
 """Queues and threads of the workers: one for all, as `postroom worker` is."""
 SPLIT = (("extract,deliver", 10), ("model", 1))
 """As `postroom up` starts them."""
-PATIENCE = 60
+PATIENCE = 120
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,28 @@ class WorkerSettings(Section):
     events: bool = Field(
         False, description="Send Celery's events, from which `postroom flower` knows workers and tasks."
     )
-    lease: float = Field(60, gt=1, description="Seconds a stage's lease lasts; renewed while the stage runs.")
+    lease: float = Field(
+        60, gt=1, description="Seconds without a beat of its worker after which a stage is given to another one."
+    )
+    fetch_lease: float = Field(0, ge=0, description="The same for fetch; 0: as `lease`.")
+    extract_lease: float = Field(0, ge=0, description="The same for extract; 0: as `lease`.")
+    classify_lease: float = Field(0, ge=0, description="The same for classify; 0: as `lease`.")
+    reply_lease: float = Field(0, ge=0, description="The same for reply; 0: as `lease`.")
+    deliver_lease: float = Field(
+        0,
+        ge=0,
+        description="The same for deliver; 0: three times `lease`, because what is given away too early is sent twice.",
+    )
+
+    def lease_of(self, stage: str) -> float:
+        """Seconds that the lease of `stage` outlives the last beat."""
+        given: float = getattr(self, f"{stage}_lease")
+        return given or self.lease * (3 if stage == "deliver" else 1)
+
+    def shortest_lease(self) -> float:
+        """Seconds; beats are counted several times within it."""
+        given = (self.fetch_lease, self.extract_lease, self.classify_lease, self.reply_lease, self.deliver_lease)
+        return min([self.lease, *(one for one in given if one)])
 
 
 class TracingSettings(Section):

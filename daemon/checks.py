@@ -24,7 +24,7 @@ from daemon.listeners.imap_session import ImapSession, LoginRefusedError, Refuse
 from tasks import alerts, egress
 from tasks.app import BROKER_ERRORS, QUEUES, make_app, ping
 from tasks.canary import workers
-from tasks.clock import iso
+from tasks.clock import iso, now_ms
 from tasks.errors import Permanent, PostroomError
 from tasks.ledger import Ledger
 from tasks.outages import standings
@@ -32,6 +32,9 @@ from tasks.payload import template_problems
 from tasks.stores import open_store
 
 SECONDS = 10.0
+RESCUE_SILENCE_MS = 60_000
+"""A rescue writes down what it found every ten seconds."""
+LONG_STAGE_MS = 3_600_000
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def dependencies(settings: Settings) -> Iterator[Finding]:
     yield found
     if settings.broker_url and found.state == "ok":
         yield from _workers(settings)
+    yield from _rescues(settings)
     yield model(settings)
     yield smtp_out(settings)
     for name in settings.imap:
@@ -207,6 +211,35 @@ def _ledger(settings: Settings) -> str:
         return f"{ledger.database.url.get_backend_name()}, {number} open jobs"
     finally:
         ledger.close()
+
+
+def _rescues(settings: Settings) -> Iterator[Finding]:
+    """Who puts back to work what is due or lost, how long that takes, and what waits."""
+    try:
+        ledger = Ledger.open(settings.ledger)
+    except PostroomError:
+        return  # the ledger has a finding of its own
+    with contextlib.closing(ledger):
+        looks, now = ledger.rescues.all(), now_ms()
+    if not looks:
+        yield Finding("rescue", "ok", "none is running")
+        return
+    last = looks[0]
+    if now - last.at > RESCUE_SILENCE_MS:
+        said = f"none has looked since {iso(last.at)}: what is due, new in a flood, or lost waits"
+        yield Finding("rescue", "warning", said, "start postroom rescue")
+        return
+    running = [look for look in looks if now - look.at <= RESCUE_SILENCE_MS]
+    waits = f"the oldest for {(now - last.oldest_at) // 1000} s" if last.oldest_at else "none waits"
+    said = (
+        f"{len(running)} running; {last.open_jobs} open jobs ({waits}), {last.unpublished} not yet in a queue;"
+        f" a look takes {last.tick_ms} ms, {last.slowest_ms} ms at most"
+    )
+    if last.longest_since and now - last.longest_since > LONG_STAGE_MS:
+        said += f"; a stage has been running since {iso(last.longest_since)}"
+        yield Finding("rescue", "warning", said, "find it with `postroom jobs`; if it hangs, restart its worker")
+    else:
+        yield Finding("rescue", "ok", said)
 
 
 def broker(settings: Settings) -> Finding:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from celery import Celery
 
@@ -13,17 +15,19 @@ from daemon.outages import Watcher
 from daemon.process import Process, stop_on_signals
 from daemon.retention import SlowTick
 from tasks import log, meters
-from tasks.app import BROKER_ERRORS, make_app, publish, queued
+from tasks.app import BROKER_ERRORS, make_app, publish, queued, remembers_since
 from tasks.clock import now_ms
 from tasks.errors import Unavailable
 from tasks.heart import is_gone, this_process
-from tasks.ledger import Held, Ledger
+from tasks.ledger import Held, Ledger, Look
 from tasks.models import Stage
 from tasks.recorder import Recorder
 
 FRESH_MS = 1500  # a job this young is still with the one who accepted it
 BATCH = 500
 STALE_FACTOR = 10  # published this many times `lost_after` ago: published again, however long the queue is
+TELL_SECONDS = 10.0
+LOG_SECONDS = 60.0
 
 
 class Rescue:
@@ -33,52 +37,63 @@ class Rescue:
         self._settings = settings
         self._ledger = ledger
         self._app = app
-        self._beats: dict[str, tuple[Held, float]] = {}
+        self._still: dict[Held, float] = {}
+        self._looked = time.monotonic()
         self.broker_down = ""
         """Why the broker does not answer; empty when it does."""
+        self.tally = Tally(ledger)
 
     def tick(self) -> int:
         """Free dead leases, then publish what nobody has; the number of jobs published. Raises Unavailable."""
+        begun = time.monotonic()
         self.free_leases()
         try:
             depth = queued(self._app)
-            published = self._publish(depth)
+            published = self._publish(depth, remembers_since(self._app))
         except BROKER_ERRORS as error:
             if not self.broker_down:
                 log.broker_down(str(error))
             self.broker_down = str(error) or type(error).__name__
+            self.tally.count(begun, 0, None)
             return 0
         if self.broker_down:
             log.broker_up()
         self.broker_down = ""
+        self.tally.count(begun, published, sum(depth.values()) + published)
         return published
 
     def free_leases(self) -> None:
-        """Take back the leases of processes that ended, and those whose beat stood still for a lease's length."""
-        now = time.monotonic()
-        seen: dict[str, tuple[Held, float]] = {}
-        for held in self._ledger.leases.held():
-            before = self._beats.get(held.job_id)
-            since = before[1] if before and before[0] == held else now
-            seen[held.job_id] = (held, since)
-            reason = "its process has ended" if is_gone(held.owner) else ""
-            if not reason and now - since > self._settings.worker.lease:
-                reason = f"no sign of life for {now - since:.0f} s"
-            if reason and self._ledger.leases.take_back(held, reason):
-                log.lease_taken_back(held.job_id, held.owner, reason)
-        self._beats = seen
+        """Take back the leases of processes that ended, and those whose beat stood still for a lease's length.
 
-    def _publish(self, depth: dict[str, int]) -> int:
-        room = self._settings.rescue.max_queued - sum(depth.values())
+        Only what was watched counts: while the ledger is away no worker can beat, and a rescue that was frozen has seen
+        nothing.
+        """
+        now = time.monotonic()
+        before, self._looked = self._looked, now
+        still: dict[Held, float] = {}
+        for held in self._ledger.leases.held():
+            lease = self._settings.worker.lease_of(held.stage)
+            watched = min(now - before, max(5 * self._settings.rescue.tick, lease / 4))
+            still[held] = self._still[held] + watched if held in self._still else 0.0
+            reason = "its process has ended" if is_gone(held.owner) else ""
+            if not reason and still[held] > lease:
+                reason = f"no sign of life for {still[held]:.0f} s"
+            if reason and self._ledger.leases.take_back(held, reason):
+                self.tally.taken_back += 1
+                log.lease_taken_back(held.job_id, held.owner, reason)
+        self._still = still
+
+    def _publish(self, depth: dict[str, int], remembers: int) -> int:
+        room = min(self._settings.rescue.max_queued - sum(depth.values()), BATCH)
         if room <= 0:
             return 0
         backlog, now = self._ledger.backlog, now_ms()
-        found = backlog.not_enqueued(min(room, BATCH), older_than_ms=FRESH_MS)
         patience = int(self._settings.rescue.lost_after * 1000)
-        if not any(depth.values()):
-            found += backlog.lost(min(room, BATCH), enqueued_before=now - patience)
-        found += backlog.lost(min(room, BATCH), enqueued_before=now - patience * STALE_FACTOR)
-        return self._put_back({job.job_id: job.stage for job in found}, now - patience)
+        late = max(remembers, now - patience * (STALE_FACTOR if any(depth.values()) else 1))
+        found = backlog.not_enqueued(room, older_than_ms=FRESH_MS)
+        if len(found) < room:
+            found += backlog.lost(room - len(found), enqueued_before=late)
+        return self._put_back({job.job_id: job.stage for job in found}, late)
 
     def _put_back(self, found: dict[str, Stage], late: int) -> int:
         """Publish those that no other rescue has just taken.
@@ -97,6 +112,57 @@ class Rescue:
         if done:
             log.enqueued(done, "due, new or lost")
         return done
+
+
+@dataclass
+class Tally:
+    """What a rescue has found and done; told to the ledger now and then, and to the log while jobs wait."""
+
+    ledger: Ledger
+    owner: str = field(default_factory=this_process)
+    started_at: int = field(default_factory=now_ms)
+    looks: int = 0
+    published: int = 0
+    taken_back: int = 0
+    queued: int | None = None
+    _lately: list[float] = field(default_factory=list)
+    _told: float | None = None
+    _logged: float | None = None
+
+    def count(self, begun: float, published: int, queued: int | None) -> None:
+        """A look ends that began at `begun` (monotonic seconds)."""
+        self._lately.append((time.monotonic() - begun) * 1000)
+        self.looks += 1
+        self.published += published
+        self.queued = queued
+
+    def tell(self) -> Look | None:
+        """Write the numbers down, when that is due; what was written. Raises Unavailable."""
+        now = time.monotonic()
+        if not self._lately or (self._told is not None and now - self._told < TELL_SECONDS):
+            return None
+        open_jobs, oldest_at = self.ledger.backlog.waiting()
+        look = Look(
+            owner=self.owner,
+            started_at=self.started_at,
+            at=now_ms(),
+            tick_ms=round(sum(self._lately) / len(self._lately)),
+            slowest_ms=round(max(self._lately)),
+            looks=self.looks,
+            published=self.published,
+            taken_back=self.taken_back,
+            open_jobs=open_jobs,
+            oldest_at=oldest_at,
+            unpublished=self.ledger.backlog.unpublished(),
+            queued=self.queued,
+            longest_since=self.ledger.backlog.longest_since(),
+        )
+        self.ledger.rescues.tell(look)
+        self._told, self._lately = now, []
+        if open_jobs and (self._logged is None or now - self._logged >= LOG_SECONDS):
+            self._logged = now
+            log.backlog(look)
+        return look
 
 
 def serve(process: Process) -> None:
@@ -123,7 +189,9 @@ def run(
     while not stop.wait(settings.rescue.tick):
         try:
             while _timed(rescue) >= BATCH and not stop.is_set():
+                rescue.tally.tell()
                 alive()
+            rescue.tally.tell()
             watcher.look(rescue.broker_down)
             ledger.tallies.count_arrivals(meters.RECEIVED.name)
             slow.step()
@@ -131,6 +199,8 @@ def run(
             watcher.ledger_down(error)
         alive()
     recorder.stop()
+    with contextlib.suppress(Unavailable):
+        ledger.rescues.leave(rescue.tally.owner)
     ledger.close()
 
 

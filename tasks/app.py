@@ -9,6 +9,7 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from config.settings import Settings
+from tasks.clock import now_ms
 from tasks.models import Stage
 
 BROKER_ERRORS = (KombuError, RedisError, OSError)
@@ -21,6 +22,9 @@ QUEUE_OF = {
 }
 """Which workers run a stage. The order of the stages is Stage's own."""
 QUEUES = tuple(dict.fromkeys(QUEUE_OF.values()))
+
+MEMORY = "postroom.memory"
+"""The Redis key that is gone when the queues are."""
 
 
 def make_app(settings: Settings) -> Celery:
@@ -65,6 +69,17 @@ def queued(app: Celery) -> dict[str, int]:
         connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)  # else six seconds of tries
         channel: Any = connection.default_channel
         return {queue: int(channel._size(queue)) for queue in QUEUES}  # kombu has no public call for it
+
+
+def remembers_since(app: Celery) -> int:
+    """Since when the broker has kept what it was given (milliseconds): it was flushed, or began empty, at or before then.
+
+    A key without an end, written where there is none; it goes with all the rest. Raises one of BROKER_ERRORS.
+    """
+    with app.connection_for_read() as connection:
+        channel: Any = connection.default_channel
+        channel.client.set(MEMORY, now_ms(), nx=True)
+        return int(channel.client.get(MEMORY) or 0)
 
 
 def ping(app: Celery) -> None:

@@ -13,13 +13,16 @@ import time
 from collections.abc import MutableMapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from config.settings import Settings
 from tasks import journal
 from tasks.models import Envelope, Job, Receipt, Stage
+
+if TYPE_CHECKING:
+    from tasks.ledger import Look  # which takes a tenth of a second to load, and logs nothing
 
 _log = structlog.get_logger("postroom")
 _ADDRESSES = ("sender", "recipient", "target")
@@ -263,6 +266,20 @@ def alert_not_told(key: str, transport: str, reason: str) -> None:
 def enqueued(number: int, why: str) -> None:
     """Jobs were published to the broker again."""
     _log.info("enqueued", jobs=number, why=why)
+
+
+def backlog(look: Look) -> None:
+    """What waits, as a rescue sees it; once a minute while something does."""
+    age = round((look.at - look.oldest_at) / 1000) if look.oldest_at else 0
+    _log.info(
+        "backlog",
+        open=look.open_jobs,
+        oldest_seconds=age,
+        unpublished=look.unpublished,
+        queued=look.queued,
+        tick_ms=look.tick_ms,
+        slowest_tick_ms=look.slowest_ms,
+    )
 
 
 def broker_down(reason: str) -> None:

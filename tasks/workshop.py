@@ -35,7 +35,7 @@ class Workshop:
         self.blobs = open_store(settings)
         self.judge = judge
         self.owner = this_process()
-        self.heart: Heart = before.heart if before else Heart(ledger, settings.worker.lease)
+        self.heart: Heart = before.heart if before else Heart(ledger, settings.worker.shortest_lease())
         self.reporter: Reporter = before.reporter if before else Reporter(settings, ledger)
         self.recorder: Recorder = before.recorder if before else Recorder(ledger, self.owner)
         self.answering = Answering(

@@ -17,6 +17,7 @@ from tasks.ledger.leases import Held, Lease, Leases
 from tasks.ledger.notices import Notice, Notices
 from tasks.ledger.outages import Outage, Outages
 from tasks.ledger.redeliveries import Redeliveries, Redelivery, Wanted, obstacle
+from tasks.ledger.rescues import Look, Rescues
 from tasks.ledger.rows import DeliveryState, Event
 from tasks.ledger.tallies import Gauge, Tallies, Tally
 from tasks.ledger.together import Together
@@ -36,6 +37,7 @@ __all__ = [
     "ImapMessages",
     "Lease",
     "Ledger",
+    "Look",
     "Notice",
     "Open",
     "Outage",
@@ -69,6 +71,7 @@ class Ledger:
         self.tallies = Tallies(self.database)
         self.traces = Traces(self.database)
         self.digests = Digests(self.database)
+        self.rescues = Rescues(self.database)
         self.notices = Notices(self.database)
         self.tokens = Tokens(self.database)
         self.archive = Archive(self.database)

@@ -12,6 +12,8 @@ from tasks.ledger.jobs import Open
 from tasks.ledger.schema import jobs
 from tasks.models import OWN_SOURCE, RESTING, Stage, State
 
+FUTURE_MS = 60_000
+"""What was written so far ahead of now was written before the clock was set back: it tells nothing."""
 _RESTING = [state.value for state in RESTING]
 
 
@@ -27,7 +29,8 @@ class Backlog:
 
     def lost(self, limit: int, *, enqueued_before: int) -> list[Open]:
         """Jobs that were published before `enqueued_before` (milliseconds) and that no worker has taken."""
-        return self._opens(_open(now_ms()).where(jobs.c.enqueued_at < enqueued_before).limit(limit))
+        now = now_ms()
+        return self._opens(_open(now).where(_before(jobs.c.enqueued_at, enqueued_before, now)).limit(limit))
 
     def own(self, limit: int) -> list[str]:
         """Alerts that are due, oldest first."""
@@ -45,7 +48,7 @@ class Backlog:
         ours = (
             sa.select(jobs.c.id)
             .where(jobs.c.id.in_(job_ids), jobs.c.stage.is_not(None), jobs.c.lease_owner == "")
-            .where(sa.or_(jobs.c.enqueued_at.is_(None), jobs.c.enqueued_at < enqueued_before))
+            .where(sa.or_(jobs.c.enqueued_at.is_(None), _before(jobs.c.enqueued_at, enqueued_before, now_ms())))
             .order_by(jobs.c.id)
             .with_for_update(skip_locked=True)  # PostgreSQL; SQLite has one writer at a time
         )
@@ -75,6 +78,19 @@ class Backlog:
             number, oldest = connection.execute(query.where(jobs.c.state.not_in(_RESTING))).one()
         return number, oldest
 
+    def unpublished(self) -> int:
+        """How many jobs are due that the broker has not been given, and that no worker has."""
+        query = _open(now_ms()).order_by(None).where(jobs.c.enqueued_at.is_(None))
+        with self._database.read() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one())
+
+    def longest_since(self) -> int | None:
+        """When the stage was claimed that has been running longest (milliseconds); a beat does not count."""
+        query = sa.select(sa.func.min(jobs.c.updated_at)).where(jobs.c.lease_owner != "")
+        with self._database.read() as connection:
+            since: int | None = connection.execute(query).scalar_one()
+        return since
+
     @staticmethod
     def _mark(connection: sa.Connection, job_ids: Sequence[str], at: int | None) -> None:
         if job_ids:
@@ -89,7 +105,7 @@ class Backlog:
 
 def unpublished(now: int, *, older_than_ms: int) -> sa.Select[tuple[str, str]]:
     """Id and stage of jobs that are due at `now` (milliseconds) and that nobody has published, oldest first."""
-    return _open(now).where(jobs.c.enqueued_at.is_(None), jobs.c.updated_at <= now - older_than_ms)
+    return _open(now).where(jobs.c.enqueued_at.is_(None), _before(jobs.c.updated_at, now - older_than_ms + 1, now))
 
 
 def _open(now: int) -> sa.Select[tuple[str, str]]:
@@ -97,5 +113,10 @@ def _open(now: int) -> sa.Select[tuple[str, str]]:
         sa.select(jobs.c.id, jobs.c.stage)
         .where(jobs.c.stage.is_not(None), jobs.c.state.not_in(_RESTING), jobs.c.lease_owner == "")
         .where(sa.or_(jobs.c.due_at.is_(None), jobs.c.due_at <= now))
-        .order_by(jobs.c.received_at)
+        # + 0: or SQLite reads the index of received_at, with all that has ended, to save itself the sorting
+        .order_by(jobs.c.received_at + 0)
     )
+
+
+def _before(column: sa.Column[int], moment: int, now: int) -> sa.ColumnElement[bool]:
+    return sa.or_(column < moment, column > now + FUTURE_MS)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import random
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -181,7 +183,32 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    connection.exec_driver_sql(str(connection.get_execution_options().get("postroom_begin", "BEGIN")))
+    """Begin; a write waits for its turn, and looks for it often.
+
+    SQLite's own waiters sleep up to a tenth of a second between two looks, so that beside a process that writes all the
+    time another one found the gap after seconds.
+    """
+    begin = connection.get_execution_options().get("postroom_begin")
+    if begin is None:
+        connection.exec_driver_sql("BEGIN")
+        return
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    deadline = time.monotonic() + BUSY_MS / 1000
+    driver.execute("PRAGMA busy_timeout=0")
+    try:
+        while time.monotonic() < deadline:
+            try:
+                driver.execute(begin)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    break
+                time.sleep(random.uniform(0.0005, 0.0015))  # noqa: S311  # so that two of them do not keep step
+            else:
+                return
+        connection.exec_driver_sql(begin)  # which says what is wrong as SQLAlchemy does
+    finally:
+        driver.execute(f"PRAGMA busy_timeout={BUSY_MS}")
 
 
 def retried(work: Callable[[], _T]) -> _T:

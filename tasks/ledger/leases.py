@@ -15,14 +15,21 @@ import sqlalchemy as sa
 
 from tasks.clock import now_ms
 from tasks.errors import LeaseLost
+from tasks.ledger.direct import Direct
 from tasks.ledger.engine import Database
-from tasks.ledger.rows import JOB_COLUMNS, event_row, job_of
+from tasks.ledger.rows import JOB_COLUMNS, event_row, job_from
 from tasks.ledger.schema import documents, events, job_blobs, jobs, results
 from tasks.ledger.together import Together
 from tasks.models import RESTING, Document, Job, Stage, State
 
-_RESTING = [state.value for state in RESTING]
-_COLUMNS = [jobs.c[name] for name in JOB_COLUMNS]
+_FREE = (
+    "id = :id AND stage = :stage AND lease_owner = '' AND (due_at IS NULL OR due_at <= :now) AND state NOT IN ("
+    + ", ".join(f"'{state.value}'" for state in sorted(RESTING))
+    + ")"
+)
+"""Where a stage may be claimed."""
+_MINE = "id = :id AND lease_token = :token AND lease_owner = :owner"
+"""Where a lease holds: the fence before each write."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,7 @@ class Held:
     """A lease as the rescue sees it."""
 
     job_id: str
+    stage: str
     token: int
     owner: str
     beat: int
@@ -52,6 +60,9 @@ class Leases:
     def __init__(self, database: Database, together: Together) -> None:
         self._database = database
         self._together = together
+        self._jobs = Direct(database, jobs)
+        self._results = Direct(database, results)
+        self._events = Direct(database, events)
 
     def claim(self, job_id: str, stage: Stage, state: State, owner: str) -> tuple[Job, Lease] | None:
         """Take the lease of `stage`, or None when it is taken, done, resting or not due yet.
@@ -59,26 +70,25 @@ class Leases:
         The attempt is counted here, before the work starts, so that a job that kills its worker is counted too.
         """
         now = now_ms()
-        claim = (
-            sa.update(jobs)
-            .where(jobs.c.id == job_id, jobs.c.stage == stage.value, jobs.c.lease_owner == "")
-            .where(jobs.c.state.not_in(_RESTING), sa.or_(jobs.c.due_at.is_(None), jobs.c.due_at <= now))
-            .values(
-                state=state.value,
-                attempts=jobs.c.attempts + 1,
-                lease_token=jobs.c.lease_token + 1,
-                lease_owner=owner,
-                lease_beat=0,
-                due_at=None,
-                progress={},
-                updated_at=now,
-            )
-            .returning(*_COLUMNS)
-        )
-        row = self._together.run(lambda connection: connection.execute(claim).one_or_none())
+        values: dict[str, Any] = {
+            "state": state.value,
+            "lease_owner": owner,
+            "lease_beat": 0,
+            "due_at": None,
+            "progress": {},
+        }
+        values["updated_at"] = now
+        counted = "attempts = attempts + 1, lease_token = lease_token + 1"
+        given = {"id": job_id, "stage": stage.value, "now": now}
+
+        def write(connection: sa.Connection) -> tuple[Any, ...] | None:
+            return self._jobs.update(connection, values, _FREE, given, also=counted, returning=JOB_COLUMNS)
+
+        row = self._together.run(write)
         if row is None:
             return None
-        return job_of(row), Lease(job_id, stage, row.lease_token, owner, now)
+        job = job_from(row)
+        return job, Lease(job_id, stage, job.lease_token, owner, now)
 
     def beat(self, held: Sequence[tuple[Lease, Mapping[str, str | int]]]) -> list[Lease]:
         """Renew leases, with the progress of each stage. Returns those that are lost."""
@@ -116,20 +126,21 @@ class Leases:
             row |= {"state": then.value, "attempts": 1, "lease_token": lease.token + 1, "lease_owner": lease.owner}
             row |= {"lease_beat": 0, "due_at": None}
 
-        def write(connection: sa.Connection) -> Any:
-            moved = self._release(connection, lease, now, **row)
-            _replace_result(connection, lease, value, now)
+        def write(connection: sa.Connection) -> tuple[Any, ...]:
+            moved = self._release(connection, lease, now, row, JOB_COLUMNS if then else ())
+            self._write_result(connection, lease, value, now)
             if texts is not None:
                 _replace_documents(connection, lease.job_id, texts)
             if blobs is not None:
                 _replace_blobs(connection, lease.job_id, blobs)
-            connection.execute(sa.insert(events).values(event_row(lease.job_id, event, lease.stage, detail, now)))
+            self._events.insert(connection, event_row(lease.job_id, event, lease.stage, detail, now))
             return moved
 
         moved = self._together.run(write)
         if not then:
             return None
-        return job_of(moved), Lease(lease.job_id, Stage(moved.stage), moved.lease_token, lease.owner, now)
+        following = job_from(moved)
+        return following, Lease(lease.job_id, Stage(job["stage"]), following.lease_token, lease.owner, now)
 
     def keep(self, lease: Lease, value: dict[str, Any], blobs: Collection[str]) -> None:
         """Write what a stage has by now as its value, and go on; the next attempt finds it. Raises LeaseLost."""
@@ -138,7 +149,7 @@ class Leases:
         def write(connection: sa.Connection) -> None:
             if not connection.execute(_fenced(lease).values(updated_at=now)).rowcount:
                 raise _lost(lease)
-            _replace_result(connection, lease, value, now)
+            self._write_result(connection, lease, value, now)
             _replace_blobs(connection, lease.job_id, blobs)
 
         self._together.run(write)
@@ -148,8 +159,8 @@ class Leases:
         now = now_ms()
 
         def write(connection: sa.Connection) -> None:
-            self._release(connection, lease, now, **job)
-            connection.execute(sa.insert(events).values(event_row(lease.job_id, event, lease.stage, detail, now)))
+            self._release(connection, lease, now, job)
+            self._events.insert(connection, event_row(lease.job_id, event, lease.stage, detail, now))
 
         self._together.run(write)
 
@@ -161,10 +172,10 @@ class Leases:
 
     def held(self) -> list[Held]:
         """All leases that are out."""
-        columns = (jobs.c.id, jobs.c.lease_token, jobs.c.lease_owner, jobs.c.lease_beat)
+        columns = (jobs.c.id, jobs.c.stage, jobs.c.lease_token, jobs.c.lease_owner, jobs.c.lease_beat)
         with self._database.read() as connection:
             rows = connection.execute(sa.select(*columns).where(jobs.c.lease_owner != "")).all()
-        return [Held(row.id, row.lease_token, row.lease_owner, row.lease_beat) for row in rows]
+        return [Held(row.id, row.stage, row.lease_token, row.lease_owner, row.lease_beat) for row in rows]
 
     def take_back(self, held: Held, reason: str) -> bool:
         """Free a lease whose holder is dead; False when it moved meanwhile."""
@@ -184,13 +195,25 @@ class Leases:
             connection.execute(sa.insert(events).values(event_row(held.job_id, "lease taken back", stage, detail, now)))
         return True
 
-    @staticmethod
-    def _release(connection: sa.Connection, lease: Lease, now: int, **values: Any) -> Any:
+    def _release(
+        self,
+        connection: sa.Connection,
+        lease: Lease,
+        now: int,
+        values: Mapping[str, Any],
+        returning: Sequence[str] = (),
+    ) -> tuple[Any, ...]:
         values = {"lease_owner": "", "progress": {}, "enqueued_at": None, "updated_at": now, **values}
-        row = connection.execute(_fenced(lease).values(values).returning(*_COLUMNS)).one_or_none()
+        given = {"id": lease.job_id, "token": lease.token, "owner": lease.owner}
+        row = self._jobs.update(connection, values, _MINE, given, returning=returning)
         if row is None:
             raise _lost(lease)
         return row
+
+    def _write_result(self, connection: sa.Connection, lease: Lease, value: dict[str, Any], now: int) -> None:
+        row = {"job_id": lease.job_id, "stage": lease.stage.value, "value": value, "token": lease.token}
+        row |= {"started_at": lease.started_at, "ended_at": now}
+        self._results.insert(connection, row, key=("job_id", "stage"))
 
 
 def _fenced(lease: Lease) -> sa.Update:
@@ -201,21 +224,6 @@ def _fenced(lease: Lease) -> sa.Update:
 
 def _lost(lease: Lease) -> LeaseLost:
     return LeaseLost(f"{lease.stage.value} of job {lease.job_id} belongs to somebody else now")
-
-
-def _replace_result(connection: sa.Connection, lease: Lease, value: dict[str, Any], now: int) -> None:
-    mine = (results.c.job_id == lease.job_id, results.c.stage == lease.stage.value)
-    connection.execute(sa.delete(results).where(*mine))
-    connection.execute(
-        sa.insert(results).values(
-            job_id=lease.job_id,
-            stage=lease.stage.value,
-            value=value,
-            token=lease.token,
-            started_at=lease.started_at,
-            ended_at=now,
-        )
-    )
 
 
 def _replace_documents(connection: sa.Connection, job_id: str, texts: Sequence[Document]) -> None:

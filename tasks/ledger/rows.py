@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tasks.ids import LENGTH
@@ -37,6 +38,11 @@ class Event(Noun):
 def job_of(row: Any) -> Job:
     """The job in a row that has all columns."""
     return Job(**{name: getattr(row, name) for name in JOB_COLUMNS})
+
+
+def job_from(values: Sequence[Any]) -> Job:
+    """The job whose JOB_COLUMNS these are."""
+    return Job(**dict(zip(JOB_COLUMNS, values, strict=True)))
 
 
 def document_of(row: Any) -> Document:

@@ -220,3 +220,21 @@ outages = Table(  # the last one of each dependency: a handful of rows
     Column("told_at", BigInteger),
     Column("end_told_at", BigInteger),
 )
+
+rescues = Table(  # what each rescue last found (rescues.Look)
+    "rescues",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("started_at", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("tick_ms", Integer, nullable=False),
+    Column("slowest_ms", Integer, nullable=False),
+    Column("looks", BigInteger, nullable=False),
+    Column("published", BigInteger, nullable=False),
+    Column("taken_back", BigInteger, nullable=False),
+    Column("open_jobs", Integer, nullable=False),
+    Column("oldest_at", BigInteger),
+    Column("unpublished", Integer, nullable=False),
+    Column("queued", Integer),
+    Column("longest_since", BigInteger),
+)

@@ -19,7 +19,7 @@ from kombu.transport import redis
 from kombu.transport.virtual import base as kombu
 
 from daemon.cli import main
-from daemon.web import app as web
+from daemon.web import server as web
 from tasks import nudger, pipeline, sending, worker
 from tasks.app import QUEUES
 from tasks.ledger.arrivals import Arrivals

@@ -16,6 +16,7 @@ from celery import Celery
 
 from config.engine import RescueSettings, WorkerSettings
 from config.settings import Settings
+from daemon import checks
 from daemon.embedded.broker import EmbeddedBroker
 from daemon.rescue import FRESH_MS, Rescue
 from tasks.app import make_app, publish, queued
@@ -106,16 +107,47 @@ def test_a_message_carries_the_job_id_and_nothing_else(
 
 @pytest.mark.fault(number=10)
 def test_a_flushed_broker_is_filled_again(settings: Settings, ledger: Ledger, intake: Intake, url: str) -> None:
-    """Jobs that were published and vanished are published again, as soon as the queue is empty and they are late."""
+    """Jobs that were published and vanished with all else are published again at the next look, by one rescue of two."""
+    accept(intake, 5)
+    age(ledger)
+    one, two = (rescue_of(settings, ledger, url, lost_after=3600) for _ in range(2))
+    assert one.tick() == 5
+    time.sleep(0.01)  # what was published in the very millisecond of the flush waits for `lost_after`
+    redis.Redis.from_url(url).flushall()
+    assert sorted([one.tick(), two.tick()]) == [0, 5]
+    assert queued(one._app)["extract"] == 5
+
+
+def test_a_job_that_vanished_alone_is_published_again_when_it_is_late(
+    settings: Settings, ledger: Ledger, intake: Intake, url: str
+) -> None:
+    """A worker that was killed between the broker and its first step takes a message with it; nothing tells of that."""
     accept(intake, 5)
     age(ledger)
     rescue = rescue_of(settings, ledger, url, lost_after=60)
     rescue.tick()
-    redis.Redis.from_url(url).flushall()
+    redis.Redis.from_url(url).delete("extract")
     assert rescue.tick() == 0
     with ledger.database.write() as connection:
         connection.exec_driver_sql("UPDATE jobs SET enqueued_at = enqueued_at - 60001")
     assert rescue.tick() == 5
+
+
+@pytest.mark.parametrize("step", [600, -600])
+def test_a_step_of_the_wall_clock_keeps_no_job_from_its_work(
+    settings: Settings, ledger: Ledger, intake: Intake, url: str, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Ten minutes forward or back: new jobs and lost ones are published as ever."""
+    accept(intake, 2)
+    age(ledger)
+    rescue = rescue_of(settings, ledger, url)
+    rescue.tick()
+    intake.accept(envelope("new"), b"body")
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + step * 10**9)
+    redis.Redis.from_url(url).delete("extract")
+    time.sleep(0.3)
+    assert rescue.tick() == 3
 
 
 def test_jobs_that_wait_in_a_queue_are_not_doubled(
@@ -197,6 +229,91 @@ def test_a_step_of_the_wall_clock_steals_no_lease(
         monkeypatch.setattr(time, "time_ns", lambda step=step: real() + step * 10**9)
         rescue.free_leases()
         assert ledger.leases.held()
+
+
+@pytest.mark.parametrize("step", [600, -600])
+def test_a_step_of_the_wall_clock_leaks_no_lease(
+    settings: Settings, ledger: Ledger, intake: Intake, url: str, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """One whose beat stands still is freed as soon as without it; the holder's write before that counts."""
+    dead, alive = accept(intake, 2)
+    ledger.leases.claim(dead, Stage.EXTRACT, State.EXTRACTING, this_process())
+    claimed = ledger.leases.claim(alive, Stage.EXTRACT, State.EXTRACTING, this_process())
+    assert claimed
+    rescue = rescue_of(settings, ledger, url, lease=1.2)
+    rescue.free_leases()
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + step * 10**9)
+    ledger.leases.beat([(claimed[1], {})])
+    ledger.leases.finish(claimed[1], value={}, job={"stage": "classify", "state": "classifying"}, event="e", detail={})
+    begun = time.monotonic()
+    while ledger.leases.held():
+        assert time.monotonic() - begun < 30
+        time.sleep(0.2)
+        rescue.free_leases()
+    assert time.monotonic() - begun > 1
+
+
+def test_what_the_rescue_did_not_watch_costs_no_lease(
+    settings: Settings, ledger: Ledger, intake: Intake, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the ledger is away nobody can beat, and a rescue that was frozen saw nothing: after that it begins anew."""
+    [job_id] = accept(intake, 1)
+    ledger.leases.claim(job_id, Stage.EXTRACT, State.EXTRACTING, this_process())
+    rescue = rescue_of(settings, ledger, url, lease=60)
+    rescue.free_leases()
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + 600)
+    rescue.free_leases()
+    assert ledger.leases.held()
+
+
+def test_each_stage_has_a_lease_of_its_own_length(
+    settings: Settings, ledger: Ledger, intake: Intake, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sent too early is sent twice, so that deliver keeps its lease longer; each can be set."""
+    worker = WorkerSettings(lease=60, classify_lease=20)
+    assert [worker.lease_of(stage) for stage in ("extract", "classify", "deliver")] == [60, 20, 180]
+    assert worker.shortest_lease() == 20
+    [job_id] = accept(intake, 1)
+    assert ledger.jobs.retry(job_id, Stage.DELIVER, why="test")
+    ledger.leases.claim(job_id, Stage.DELIVER, State.DELIVERING, this_process())
+    rescue, ahead, real = rescue_of(settings, ledger, url, lease=4), [0.0], time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + ahead[0])
+    held = []
+    for _ in range(5):
+        rescue.free_leases()
+        held.append(len(ledger.leases.held()))
+        ahead[0] += 4.5
+    assert held[:3] == [1, 1, 1]
+    assert held[-1] == 0
+
+
+def test_a_rescue_tells_what_waits_and_how_long_it_takes(
+    settings: Settings, ledger: Ledger, intake: Intake, url: str
+) -> None:
+    """In the ledger, as numbers; `postroom check` says them in words, and whose rescue has fallen silent."""
+    accept(intake, 8)
+    age(ledger)
+    rescue = rescue_of(settings, ledger, url, max_queued=6)
+    rescue.tick()
+    told = rescue.tally.tell()
+    assert told
+    assert [told] == ledger.rescues.all()
+    assert (told.open_jobs, told.published, told.queued, told.unpublished, told.looks) == (8, 6, 6, 2, 1)
+    assert rescue.tally.tell() is None
+    [finding] = checks._rescues(settings)
+    assert (finding.state, "8 open jobs" in finding.detail, "2 not yet in a queue" in finding.detail) == (
+        "ok",
+        True,
+        True,
+    )
+    ledger.rescues.tell(told.model_copy(update={"at": told.at - 120_000}))
+    [finding] = checks._rescues(settings)
+    assert (finding.state, "none has looked since" in finding.detail) == ("warning", True)
+    ledger.rescues.leave(told.owner)
+    [finding] = checks._rescues(settings)
+    assert finding.detail == "none is running"
 
 
 def test_who_is_gone() -> None:

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 import redis
 
+from config.engine import WorkerSettings
 from config.settings import Settings
 from daemon.embedded.broker import EmbeddedBroker
+from daemon.rescue import Rescue
 from tasks.app import make_app, name_of, publish, queued
 from tasks.intake import Intake
 from tasks.ledger import Ledger
@@ -64,10 +66,14 @@ def start(connected: Settings) -> Iterator[Start]:
 
     def begin(*queues: str, seconds: float = 0) -> subprocess.Popen[str]:
         values = {"state_dir": str(connected.state_dir), "broker_url": connected.broker_url}
-        values |= {"ledger_url": connected.ledger_url}
+        values |= {"ledger_url": connected.ledger_url, "log_format": "json"}
         told = json.dumps({"settings": values, "queues": queues, "seconds": seconds})
         process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, told], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", WORKER, told],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         started.append(process)
         assert process.stdout
@@ -76,6 +82,7 @@ def start(connected: Settings) -> Iterator[Start]:
 
     yield begin
     for process in started:
+        process.send_signal(signal.SIGCONT)
         process.kill()
         process.communicate()
 
@@ -126,3 +133,34 @@ def test_a_worker_that_is_told_to_stop_begins_no_further_stage(
     job = until(ledger, job_id, lambda job: not job.lease_owner)
     assert job.stage in (Stage.CLASSIFY, Stage.REPLY)
     assert queued(make_app(connected))["model"] == 1
+
+
+def test_a_frozen_worker_that_wakes_after_its_job_was_done_changes_nothing(
+    connected: Settings, ledger: Ledger, intake: Intake, start: Start
+) -> None:
+    """SIGSTOP in a stage: the rescue gives the job away, another worker ends it, and the late write is refused."""
+    worker = start("extract", seconds=1.5)
+    job_id = intake.accept(envelope(), b"body").job_id
+    app = make_app(connected)
+    publish(app, job_id, Stage.EXTRACT)
+    until(ledger, job_id, lambda job: bool(job.lease_owner))
+    worker.send_signal(signal.SIGSTOP)
+    rescue = Rescue(connected.model_copy(update={"worker": WorkerSettings(lease=1.2)}), ledger, app)
+
+    def freed(job: Job) -> bool:
+        rescue.free_leases()
+        return not job.lease_owner
+
+    until(ledger, job_id, freed)
+    other = start("extract", "model", "deliver")
+    publish(app, job_id, Stage.EXTRACT)
+    done = until(ledger, job_id, lambda job: job.stage is None)
+    story = ledger.jobs.events(job_id)
+    worker.send_signal(signal.SIGCONT)
+    assert worker.stderr
+    lines = iter(worker.stderr.readline, "")
+    lost = next(told for line in lines if (told := json.loads(line)).get("event") == "lease lost")
+    assert (lost["job"], lost["stage"]) == (job_id, "extract")
+    assert (ledger.jobs.get(job_id), ledger.jobs.events(job_id)) == (done, story)
+    assert [event.event for event in story].count("extract done") == 1
+    assert other.poll() is None

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import psycopg
 import pytest
 import sqlalchemy as sa
 
 from tasks.errors import Unavailable
+from tasks.ledger import Ledger
 from tasks.ledger.engine import Database, _ledger_errors, retried
 
 URL = "postgresql+psycopg://me:s3cret@db.example:5433/post?sslmode=require&connect_timeout=3"
@@ -59,3 +63,45 @@ def test_only_crossed_transactions_are_run_again() -> None:
     with pytest.raises(Unavailable):
         retried(lambda: fail(psycopg.errors.DeadlockDetected))
     assert len(tries) == 5
+
+
+@pytest.mark.sqlite_only
+def test_a_write_finds_its_turn_beside_one_that_writes_all_the_time(ledger: Ledger) -> None:
+    """SQLite's own waiters look so rarely that they would wait for seconds each time."""
+    other = Database(str(ledger.database.url))
+    stop, holding = threading.Event(), threading.Event()
+
+    def hog() -> None:
+        while not stop.is_set():
+            with other.write():
+                holding.set()
+                time.sleep(0.04)
+                holding.clear()
+            time.sleep(0.0015)
+
+    thread = threading.Thread(target=hog)
+    thread.start()
+    try:
+        waits = []
+        for _ in range(15):
+            assert holding.wait(10)
+            begun = time.monotonic()
+            with ledger.database.write():
+                waits.append(time.monotonic() - begun)
+    finally:
+        stop.set()
+        thread.join()
+        other.close()
+    assert sum(waits) < 5
+
+
+@pytest.mark.sqlite_only
+def test_a_ledger_that_stays_locked_is_told(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the time for waiting, as an outage; and the next write finds the connection as it was."""
+    monkeypatch.setattr("tasks.ledger.engine.BUSY_MS", 300)
+    other = Database(str(ledger.database.url))
+    with other.write(), pytest.raises(Unavailable, match="locked"), ledger.database.write():
+        pass
+    with ledger.database.write() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 300
+    other.close()

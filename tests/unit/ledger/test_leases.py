@@ -77,6 +77,47 @@ def test_a_frozen_worker_that_wakes_late_is_refused(ledger: Ledger, job_id: str)
     assert "late" not in [event.event for event in ledger.jobs.events(job_id)]
 
 
+WRITES = {
+    "finish": lambda ledger, late: ledger.leases.finish(late, value={}, job=ENDED, event="late", detail={}),
+    "finish and go on": lambda ledger, late: ledger.leases.finish(
+        late, value={}, job={"stage": "classify"}, event="late", detail={}, then=State.CLASSIFYING
+    ),
+    "keep": lambda ledger, late: ledger.leases.keep(late, {"late": True}, ["0" * 64]),
+    "stop": lambda ledger, late: ledger.leases.stop(late, job={"state": "failed"}, event="late", detail={}),
+    "plan": lambda ledger, late: ledger.deliveries.plan(late, [LATE]),
+    "begin": lambda ledger, late: ledger.deliveries.begin(late, 0, 2),
+    "sent": lambda ledger, late: ledger.deliveries.sent(late, 0, 1, 1, Outcome(detail="250 late")),
+    "failed": lambda ledger, late: ledger.deliveries.failed(
+        late, 0, 1, 1, outcome="transient", reason="late", due_at=None
+    ),
+    "refuse": lambda ledger, late: ledger.deliveries.refuse(late, 0, "late"),
+}
+ENDED = {"stage": None, "state": "done"}
+LATE = Delivery(ordinal=0, transport="smtp", target="a@b.example", key="<late>", body=b"late")
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_each_write_of_a_worker_that_wakes_late_is_refused(ledger: Ledger, job_id: str, write: str) -> None:
+    """Whatever it was about to write, nothing of it stays, before its successor has done anything and after."""
+    late = claim(ledger, job_id)
+    assert late
+    ledger.deliveries.plan(late, [LATE.model_copy(update={"body": b"planned"})])
+    ledger.deliveries.begin(late, 0, 1)
+    assert ledger.leases.take_back(ledger.leases.held()[0], "frozen")
+
+    def told() -> list[object]:
+        with ledger.database.read() as connection:
+            tables = ("jobs", "results", "documents", "job_blobs", "deliveries", "attempts", "events")
+            return [connection.exec_driver_sql(f"SELECT * FROM {table}").all() for table in tables]
+
+    for _ in range(2):
+        before = told()
+        with pytest.raises(LeaseLost):
+            WRITES[write](ledger, late)
+        assert told() == before
+        claim(ledger, job_id, owner="w2")
+
+
 def test_a_lease_that_moves_is_not_taken_back(ledger: Ledger, job_id: str) -> None:
     """The rescue frees exactly what it saw stand still; a beat in between saves the lease."""
     lease = claim(ledger, job_id)
