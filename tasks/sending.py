@@ -73,6 +73,7 @@ def _refused(ledger: Ledger, job: Job, held: Held, state: DeliveryState) -> bool
     reason = health.refusal(ledger, delivery)
     if reason:
         ledger.deliveries.refuse(held.lease, delivery.ordinal, reason)
+        meters.attempted(delivery.transport, delivery.target, "refused")
         log.delivery(job, delivery.transport, delivery.target, "refused", reason, state.attempts, delivery.key)
     return bool(reason)
 

@@ -106,6 +106,14 @@ def test_a_name_that_nobody_knows_gets_names_like_it(settings: Settings, job_id:
     assert (status, "postroom jobs --search" in said) == (1, True)
 
 
+def test_a_vague_id_is_not_guessed(settings: Settings, intake: Intake, ledger: Ledger) -> None:
+    """Several jobs of one second begin alike: their ids are told."""
+    ids = [intake.accept(envelope(f"k{number}"), b"raw").job_id for number in range(2)]
+    status, said = run(settings, ids[0][:4])
+    assert status == 1
+    assert all(job_id in said for job_id in ids)
+
+
 def test_what_a_mailbox_has_and_no_job_is_told(settings: Settings, ledger: Ledger) -> None:
     """A mail that was passed over: where it is, and why."""
     zero = dict.fromkeys(("size", "tries", "due_at", "settled", "follows", "at_validity", "at_uid"), 0)
