@@ -13,6 +13,7 @@ from tasks.clock import iso
 from tasks.errors import Permanent
 from tasks.ids import LENGTH
 from tasks.ledger import Ledger
+from tasks.ledger.jobs import SeveralFitError
 from tasks.ledger.traces import Seen
 from tasks.models import Job
 from tasks.story import summary
@@ -58,9 +59,9 @@ def jobs_of(ledger: Ledger, name: str) -> list[Job]:
         return []
     try:
         return [ledger.jobs.find(text)]
-    except Permanent as error:
-        if error.reason.startswith("several"):
-            raise
+    except SeveralFitError:
+        raise
+    except Permanent:
         return []
 
 

@@ -79,6 +79,7 @@ def _unless_refused(ledger: Ledger, job: Job, held: Held, state: DeliveryState) 
     if state.state != "pending" or not (reason := health.refusal(ledger, delivery)):
         return state
     ledger.deliveries.refuse(held.lease, delivery.ordinal, reason)
+    meters.attempted(delivery.transport, delivery.target, "refused")
     log.delivery(job, delivery.transport, delivery.target, "refused", reason, state.attempts, delivery.key)
     return state.model_copy(update={"state": "failed", "due_at": None, "reason": reason})
 

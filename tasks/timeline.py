@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tasks.clock import iso
 from tasks.ledger import DeliveryState, Ledger
 from tasks.models import Attempt, Job
 
@@ -41,7 +42,7 @@ def _events(ledger: Ledger, job: Job) -> Iterator[Line]:
     began = {f"{one.stage.value} done": one for one in ledger.traces.stages(job.id)}
     for event in ledger.jobs.events(job.id):
         facts = {key: value for key, value in event.detail.items() if value not in ("", None)}
-        told = [f"{key}={value}" for key, value in facts.items()]
+        told = [f"{key}={iso(value) if key.endswith('_at') else value}" for key, value in facts.items()]
         run = began.get(event.event)
         if run and run.ended_at == event.at:  # an earlier run's times are not kept
             told.insert(0, f"took {(run.ended_at - run.started_at) / 1000:g} s")

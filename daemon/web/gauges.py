@@ -24,6 +24,9 @@ from tasks.models import State
 ARCHIVE_EVERY = 300.0
 """Seconds between two counts of the jobs that are done or cancelled: it takes longer the more there are."""
 
+RESCUE_SILENCE = 60.0
+"""Seconds after which a rescue that runs and does not look counts as none."""
+
 
 def standing(settings: Settings, ledger: Ledger, app: Celery) -> Callable[[], Iterator[Metric]]:
     """A look that can be taken again and again; what does not answer is told as such and leaves its figures out."""
@@ -58,7 +61,7 @@ def _from_ledger(settings: Settings, ledger: Ledger, archive: _Archive, began: i
     found: list[Metric] = []
     try:
         found += _jobs(ledger, archive)
-        found += _processes(ledger)
+        found += _processes(ledger, settings.rescue.tick)
         found += _endpoints(ledger)
         found += _mailboxes(settings, ledger, began)
         found.append(_one("postroom_ledger_bytes", "What the ledger takes, without blobs.", ledger.census.size()))
@@ -89,20 +92,20 @@ def _jobs(ledger: Ledger, archive: _Archive) -> Iterator[Metric]:
     yield unsent
 
 
-def _processes(ledger: Ledger) -> Iterator[Metric]:
+def _processes(ledger: Ledger, tick: float) -> Iterator[Metric]:
     told = ledger.tallies.standing()
     breakers = GaugeMetricFamily(BREAKER.name, BREAKER.says, labels=BREAKER.labels)
     for gauge in told:
         if gauge.name == BREAKER.name:
             breakers.add_metric(list(labels_of(gauge.labels).values()), gauge.value)
     yield breakers
-    ticked = [gauge.value for gauge in told if gauge.name == TICKED.name]
-    said = "Since the rescue last looked; a minute at most, for then it counts as none at all."
-    idle = GaugeMetricFamily("postroom_rescue_idle_seconds", said)
-    if ticked:
-        idle.add_metric([], max(0.0, now_ms() / 1000 - max(ticked)))
+    since = [max(0.0, now_ms() / 1000 - gauge.value) for gauge in told if gauge.name == TICKED.name]
+    idle = GaugeMetricFamily("postroom_rescue_idle_seconds", "Since a rescue that runs last looked.")
+    if since:
+        idle.add_metric([], min(since))
     yield idle
-    yield _one("postroom_rescue_up", "1: a rescue told of itself in the last minute.", bool(ticked))
+    looks = bool(since) and min(since) < max(RESCUE_SILENCE, 3 * tick)
+    yield _one("postroom_rescue_up", "1: a rescue has looked in the last minute.", looks)
 
 
 def _endpoints(ledger: Ledger) -> Iterator[Metric]:

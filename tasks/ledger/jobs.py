@@ -21,6 +21,10 @@ _FIRST = ("accepted", "alert")
 _COLUMNS = [jobs.c[name] for name in JOB_COLUMNS]
 
 
+class SeveralFitError(Permanent):
+    """A part of an id, or a Message-ID, that several jobs have."""
+
+
 @dataclass(frozen=True)
 class Open:
     """A job that wants a worker."""
@@ -57,7 +61,9 @@ class Jobs:
         if len(lowered) < 4 or not rows:
             raise Permanent(f"no job {text!r}; `postroom jobs` lists them, four characters of an id are enough")
         if len(rows) > 1:
-            raise Permanent(f"several jobs fit {text!r}: {', '.join(row.id for row in rows)}; write more of the id")
+            raise SeveralFitError(
+                f"several jobs fit {text!r}: {', '.join(row.id for row in rows)}; write more of the id"
+            )
         return job_of(rows[0])
 
     def page(

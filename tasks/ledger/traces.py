@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -57,11 +58,10 @@ class Traces:
 
     def named(self, message_id: str) -> list[Job]:
         """Jobs of this Message-ID, with or without its angle brackets, and those that sent something under it."""
-        names = _with_brackets(message_id)
-        sent = sa.select(deliveries.c.job_id).where(deliveries.c.key.in_(names))
-        query = sa.select(*_JOB).where(jobs.c.message_id.in_(names) | jobs.c.id.in_(sent)).order_by(jobs.c.received_at)
         with self._database.read() as connection:
-            return [job_of(row) for row in connection.execute(query.limit(50))]
+            found = set(connection.execute(ids_named(message_id)).scalars())
+            rows = connection.execute(sa.select(*_JOB).where(jobs.c.id.in_(found)).order_by(jobs.c.received_at)).all()
+        return [job_of(row) for row in rows]
 
     def seen(self, message_id: str) -> list[Seen]:
         """Where watched mailboxes have a message of this Message-ID. Goes through all that is known of them."""
@@ -82,6 +82,15 @@ class Traces:
         holding = [name for name in reversed(names) if len(bare) > 3 and bare.lower() in name.lower()]
         unique = {names[name].id: names[name] for name in (*close, *holding)}
         return list(unique.values())[:limit]
+
+
+def ids_named(message_id: str) -> sa.CompoundSelect[Any]:
+    """The query for the ids of `Traces.named`: two looks into indexes."""
+    names = _with_brackets(message_id)
+    # the index of Message-IDs leaves out those who have none, and is taken only where the query says so too
+    came = sa.select(jobs.c.id).where(jobs.c.message_id.in_(names), sa.text("jobs.message_id <> ''"))
+    sent = sa.select(deliveries.c.job_id).where(deliveries.c.key.in_(names))
+    return came.union(sent).limit(50)
 
 
 def _with_brackets(message_id: str) -> list[str]:

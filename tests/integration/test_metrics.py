@@ -26,7 +26,7 @@ from tasks.app import make_app, publish
 from tasks.clock import now_ms
 from tasks.errors import Unavailable
 from tasks.ledger import Ledger, Scope
-from tasks.meters import FIRST_TOKEN, Meters
+from tasks.meters import FIRST_TOKEN, TICKED, Meters
 from tasks.models import Stage
 from tasks.recorder import Recorder
 from tests.integration.api_parts import TEXT, House, bearer, running, take_to_the_end
@@ -84,6 +84,11 @@ def test_what_stands_in_the_ledger_and_the_broker_is_told(house: House, ledger_u
     assert found["postroom_queue_depth"][("queue", "model"),] == 1
     assert found["postroom_ledger_up"] == found["postroom_broker_up"] == {(): 1}
     assert found["postroom_rescue_up"] == {(): 0}
+    for ago, up in ((1, 1), (300, 0)):  # one that runs, and one that hangs
+        rescue = Meters()
+        rescue.set(TICKED, time.time() - ago)
+        Recorder(house.ledger, "rescue", rescue).write()
+        assert scrape(house)["postroom_rescue_up"] == {(): up}
     assert found["postroom_ledger_bytes"][()] > 10_000
     mailbox = (("account", "support"), ("folder", "INBOX"))
     assert 90 <= found["postroom_mailbox_search_age_seconds"][mailbox] < 150
@@ -187,7 +192,7 @@ def expressions() -> dict[str, str]:
 
 @pytest.mark.sqlite_only
 def test_rules_and_dashboard_ask_for_what_is_exported(house: House) -> None:
-    """Each name and each label in each query; and each figure that a person would want is on the dashboard."""
+    """Each name in each query; and each figure but the version is in a rule or on the dashboard."""
     told = house.http.get("/metrics", headers=OPEN_METRICS).text
     families = read(told)
     suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",), "info": ("_info",)}

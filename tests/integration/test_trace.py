@@ -47,6 +47,9 @@ def job_id(intake: Intake, ledger: Ledger) -> str:
         lease, value={}, job={"stage": "deliver", "state": "delivering"}, event="reply done", detail={}
     )
     lease = claim(ledger, made, Stage.DELIVER, State.DELIVERING)
+    waits = {"state": "waiting", "due_at": 1}
+    ledger.leases.stop(lease, job=waits, event="waits", detail={"reason": "busy", "due_at": 1772442851000})
+    lease = claim(ledger, made, Stage.DELIVER, State.DELIVERING)
     first = ledger.deliveries.begin(lease, 0, 1)
     ledger.deliveries.failed(lease, 0, first, 1, outcome="transient", reason="451 later", due_at=0)
     second = ledger.deliveries.begin(lease, 0, 2)
@@ -65,6 +68,7 @@ def test_a_message_is_found_by_each_of_its_names(settings: Settings, job_id: str
         assert job_id in said
 
 
+@pytest.mark.sqlite_only
 def test_the_story_is_whole_and_in_order(settings: Settings, job_id: str) -> None:
     """Arrival, stages with their length, attempts with their outcomes; and a subject cannot steer the terminal."""
     _, said = run(settings, job_id, "--no-journal")
@@ -83,9 +87,11 @@ def test_the_story_is_whole_and_in_order(settings: Settings, job_id: str) -> Non
     assert places == sorted(places)
     assert "smtp to a@sender.example: 250 queued as 4F2" in said
     assert "took 0" in said
+    assert "due_at=2026-03-02T09:14:11Z" in said
     assert "\x1b" not in said
 
 
+@pytest.mark.sqlite_only
 def test_a_program_gets_json(settings: Settings, job_id: str) -> None:
     """Lines in order of time, each with its source."""
     status, said = run(settings, job_id, "--no-journal", "--json")
@@ -104,6 +110,14 @@ def test_a_name_that_nobody_knows_gets_names_like_it(settings: Settings, job_id:
         assert "it looks like" in said
     status, said = run(settings, "<nobody@nowhere.example>")
     assert (status, "postroom jobs --search" in said) == (1, True)
+
+
+def test_a_vague_id_is_not_guessed(settings: Settings, intake: Intake, ledger: Ledger) -> None:
+    """Several jobs of one second begin alike: their ids are told."""
+    ids = [intake.accept(envelope(f"k{number}"), b"raw").job_id for number in range(2)]
+    status, said = run(settings, ids[0][:4])
+    assert status == 1
+    assert all(job_id in said for job_id in ids)
 
 
 def test_what_a_mailbox_has_and_no_job_is_told(settings: Settings, ledger: Ledger) -> None:
@@ -148,6 +162,7 @@ def test_the_journals_lines_are_read(journalctl: Path) -> None:
     ]
 
 
+@pytest.mark.sqlite_only
 def test_the_journal_and_the_ledger_become_one_story(
     settings: Settings, job_id: str, journalctl: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

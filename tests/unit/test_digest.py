@@ -70,8 +70,12 @@ def test_it_tells_what_came_and_what_needs_a_person(settings: Settings, ledger: 
         assert command in text
     assert "books is disabled  (postroom show" in text
     assert "WAITS FOR A DECISION: 1" in text
+    with ledger.database.write() as connection:
+        connection.execute(sa.update(jobs).where(jobs.c.state == "done").values(state="delivering"))
+    assert "1  delivering now" in digest.written(configured(settings), ledger, NOW)[1]
 
 
+@pytest.mark.sqlite_only
 def test_nothing_to_tell_is_told_as_that(settings: Settings, ledger: Ledger) -> None:
     """Somebody who expects a mail each morning shall know that it is quiet."""
     subject, text = digest.written(configured(settings), ledger, NOW)
@@ -101,6 +105,7 @@ def test_a_day_has_one_digest_which_is_sent_as_a_job(settings: Settings, ledger:
     ]
 
 
+@pytest.mark.sqlite_only
 def test_long_lists_say_how_many_more_there_are(settings: Settings, intake: Intake, ledger: Ledger) -> None:
     """The mail stays short."""
     for number in range(LISTED + 3):
@@ -110,6 +115,7 @@ def test_long_lists_say_how_many_more_there_are(settings: Settings, intake: Inta
     assert len(text) < 8000
 
 
+@pytest.mark.sqlite_only
 def test_after_a_long_silence_a_week_is_told(settings: Settings, ledger: Ledger) -> None:
     """Not all that ever was."""
     digest.send(configured(settings), ledger, NOW - 100 * DAY_MS)
@@ -117,6 +123,7 @@ def test_after_a_long_silence_a_week_is_told(settings: Settings, ledger: Ledger)
     assert text.startswith(f"From {iso(NOW - LONGEST_MS)} to {iso(NOW)}")
 
 
+@pytest.mark.sqlite_only
 def test_what_is_wrong_is_said(settings: Settings, ledger: Ledger, tmp_path: Any) -> None:
     """Nobody to tell; a template that is missing, or broken."""
     with pytest.raises(Permanent, match=r"write mail = .* into \[alerts\]"):
@@ -129,6 +136,7 @@ def test_what_is_wrong_is_said(settings: Settings, ledger: Ledger, tmp_path: Any
         digest.written(configured(settings, templates_dir=tmp_path), ledger, NOW)
 
 
+@pytest.mark.sqlite_only
 def test_the_command(settings: Settings, ledger: Ledger, ids: dict[str, str]) -> None:
     """--dry-run prints and keeps nothing; a second call the same day sends nothing and says so."""
     environment = {"POSTROOM_STATE_DIR": str(settings.state_dir), "POSTROOM_LEDGER_URL": settings.ledger_url}

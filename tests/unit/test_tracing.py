@@ -27,7 +27,8 @@ from tasks.models import Delivery, State
 from tasks.workshop import Workshop
 from tests.unit.test_pipeline import StandIn, accept, judge, make_due, shop, trip
 
-pytest.importorskip("opentelemetry.sdk")
+pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
@@ -47,6 +48,7 @@ def named(spans: InMemorySpanExporter) -> dict[str, ReadableSpan]:
     return {span.name: span for span in spans.get_finished_spans()}
 
 
+@pytest.mark.sqlite_only
 def test_a_job_is_one_trace(
     shop: Workshop, intake: Intake, sent: list[Delivery], spans: InMemorySpanExporter, ledger: Ledger
 ) -> None:
@@ -76,6 +78,7 @@ def test_a_job_is_one_trace(
     assert found["job"].resource.attributes["service.instance.id"] == "tester"
 
 
+@pytest.mark.sqlite_only
 def test_names_are_those_of_the_conventions_and_words_are_nobodys(
     shop: Workshop, intake: Intake, sent: list[Delivery], spans: InMemorySpanExporter, ledger: Ledger
 ) -> None:
@@ -108,6 +111,7 @@ def conventions() -> set[str]:
     return found
 
 
+@pytest.mark.sqlite_only
 def test_what_goes_wrong_is_an_error_of_few_words(
     shop: Workshop, intake: Intake, judge: StandIn, spans: InMemorySpanExporter, ledger: Ledger
 ) -> None:
@@ -187,6 +191,37 @@ def test_an_address_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSTROOM_TRACING__ENDPOINT", "localhost:4318")
     with pytest.raises(ConfigError, match=r"is no address; write http://127\.0\.0\.1:4318/v1/traces"):
         load(None)
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Takes one export and keeps its path and bytes."""
+
+    def do_POST(self) -> None:
+        self.server.got = (self.path, self.rfile.read(int(self.headers["Content-Length"])))  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.sqlite_only
+def test_spans_reach_a_collector(settings: Settings) -> None:
+    """By OTLP over HTTP at the address that is configured, at the latest when the process ends."""
+    with HTTPServer(("127.0.0.1", 0), Collector) as server:
+        taking = threading.Thread(target=server.handle_request, daemon=True)
+        taking.start()
+        endpoint = TracingSettings(endpoint=f"http://127.0.0.1:{server.server_port}/v1/traces")
+        assert tracing.configure(settings.model_copy(update={"tracing": endpoint}), "tester")
+        with tracing.model_call("m", "http://127.0.0.1:11434", 100, "label"):
+            pass
+        tracing.close()
+        taking.join(30)
+        path, body = server.got  # type: ignore[attr-defined]
+    [one] = ExportTraceServiceRequest.FromString(body).resource_spans
+    assert path == "/v1/traces"
+    assert [span.name for scope in one.scope_spans for span in scope.spans] == ["chat m"]
 
 
 @pytest.mark.sqlite_only
