@@ -122,15 +122,20 @@ class Settings(BaseSettings):
         return self.state_dir / "blobs"
 
 
+def file_of(path: Path | None = None) -> Path | None:
+    """The file that is read when `path` is `--config`; None when there is none."""
+    if chosen := path or os.environ.get("POSTROOM_CONFIG"):
+        return Path(chosen)
+    return SYSTEM_FILE if SYSTEM_FILE.is_file() else None
+
+
 def load(path: Path | None = None) -> Settings:
     """Read the settings.
 
     `path` is `--config`; without it $POSTROOM_CONFIG, then /etc/postroom/postroom.toml when it is there.
     Raises ConfigError with one problem a line.
     """
-    chosen = path or (Path(env) if (env := os.environ.get("POSTROOM_CONFIG")) else None)
-    if chosen is None and SYSTEM_FILE.is_file():
-        chosen = SYSTEM_FILE
+    chosen = file_of(path)
     text, values = _read(chosen) if chosen else ("", {})
     file = str(chosen or "environment")
     try:

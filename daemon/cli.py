@@ -12,6 +12,7 @@ import typer
 
 from config.errors import ConfigError
 from config.routes import load_routes
+from config.settings import file_of
 from daemon import (
     backup,
     deadletters,
@@ -188,7 +189,7 @@ def check(
     settings = settings_of(context, "check")
     out = console()
     routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
-    source = config_of(context) or "environment and defaults"
+    source = file_of(config_of(context)) or "environment and defaults"
     out.print(f"[green]ok      [/]configuration: {source}", highlight=False, soft_wrap=True)
     names = ", ".join(route.name for route in routes)
     out.print(f"[green]ok      [/]routes: {names} ({settings.routes_dir})", highlight=False, soft_wrap=True)

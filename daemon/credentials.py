@@ -1,4 +1,4 @@
-"""Secrets that changed reach a running unit: `systemd credentials UNIT`, the first ExecReload= of each.
+"""Secrets that changed reach a running unit: `postroom systemd before-reload UNIT`, the first ExecReload= of each.
 
 systemd copies credentials once, at the unit's start, into a folder that nobody may write. This does what newer versions
 of systemd do at a reload: in a mount namespace of its own it makes that folder writable and brings it up to date.
@@ -26,6 +26,8 @@ _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
 def refresh(unit: str, *, source: Path = SYSTEM_CREDENTIALS, loaded: Path = LOADED) -> list[str]:
     """Bring the credentials that `unit` has loaded up to date; the names that changed. Raises Permanent."""
     folder = loaded / unit
+    if not folder.is_dir() and not os.geteuid():
+        _see_as_systemd()
     if not folder.is_dir():
         return []
     wanted = (
@@ -56,6 +58,14 @@ def _put(path: Path, content: bytes | None, uid: int) -> None:
     made.chmod(0o400)
     os.chown(made, uid, -1)
     made.rename(path)  # a reader sees the old secret or the new one, never half of one
+
+
+def _see_as_systemd() -> None:
+    """Where credentials lie is hidden from every command of a unit, those with full privileges (`+`) as well."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path("/proc/1/ns/mnt").open("rb") as namespace:
+        if libc.setns(namespace.fileno(), _CLONE_NEWNS) != 0:
+            raise Permanent(f"the system's mounts cannot be seen: {os.strerror(ctypes.get_errno())}")
 
 
 def _owner() -> int:

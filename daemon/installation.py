@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from config.errors import ConfigError, Problem
+from config.routes import load_routes
 from config.settings import SYSTEM_FILE, Settings, load
 from daemon import credentials, units
 from daemon.backup import take
@@ -28,6 +30,8 @@ commands = typer.Typer(
     rich_markup_mode=None,
 )
 SERVICES = "postroom-*.service"
+DOORS = ("postroom-web.service", "postroom-smtp.service")
+OTHERS = tuple(f"postroom-{name}.service" for name in ("worker@*", "imap", "folder", "rescue", "broker", "flower"))
 BOOTED = Path("/run/systemd/system")
 """There while systemd runs (sd_booted(3)); in a chroot files are written, and nothing is started."""
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
@@ -61,7 +65,8 @@ def upgrade(dry_run: DryRun = False, root: Root = Path("/"), packaged: Packaged 
         with as_owner(settings):
             print(f"the ledger was copied to {migrate(settings, old)}, and has schema {HEAD} now")
     elif runs:
-        _run("systemctl", "try-restart", SERVICES)
+        _run("systemctl", "try-restart", *DOORS)  # alone, so that those who wait at the sockets wait the least
+        _run("systemctl", "try-restart", *OTHERS)
     if runs:
         _run("systemctl", "start", "postroom.target")
 
@@ -95,11 +100,17 @@ def uninstall(
     print(f"uninstalled{kept}")
 
 
-@commands.command(name="credentials", hidden=True)
-def refresh_credentials(unit: Annotated[str, typer.Argument(metavar="UNIT")]) -> None:
-    """Bring the credentials of a running unit up to date; part of its reload."""
+@commands.command(hidden=True)
+def before_reload(unit: Annotated[str, typer.Argument(metavar="UNIT")]) -> None:
+    """Bring the credentials of a running unit up to date, and refuse a configuration that is wrong: with status 2."""
+    from daemon import checks  # noqa: PLC0415  # with its HTTP, IMAP and SMTP, for which no other command should wait
+
     if changed := credentials.refresh(unit):
         print(f"credentials changed: {', '.join(changed)}")
+    settings = load()
+    load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
+    if problems := [one.detail for one in checks.of_templates(settings)]:
+        raise ConfigError([Problem(str(settings.templates_dir), None, "", said, "mend it") for said in problems])
 
 
 def outdated(settings: Settings) -> str:
@@ -168,6 +179,8 @@ def _purge(root: Path, *, runs: bool) -> None:
         shutil.rmtree(root / path.relative_to("/"), ignore_errors=True)
     for edited in (root / "etc/systemd/system").glob("postroom*.d"):
         shutil.rmtree(edited)
+    for stamp in (root / "var/lib/systemd/timers").glob("stamp-postroom-*.timer"):
+        stamp.unlink()
     if runs:
         _run("userdel", "postroom", fails=print)
 

@@ -1,7 +1,7 @@
 """SIGHUP: settings, routes, templates and credentials are read again while the process goes on.
 
-What is wrong is told and refused as a whole; the old stays in force. `postroom check --config-only` finds the same, and
-runs first in each unit's ExecReload=.
+What is wrong is told and refused as a whole; the old stays in force. `postroom systemd before-reload` finds the same in
+each unit's ExecReload=, so that `systemctl reload` fails.
 """
 
 from __future__ import annotations

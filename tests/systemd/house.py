@@ -76,6 +76,7 @@ class House:
         self.town = box.root / "srv/town"
         self.sent: list[str] = []
         self.hooks: list[str] = []
+        """Their jobs."""
 
     def furnish(self) -> None:
         """The stand-ins, and the configuration that an admin would write."""
@@ -104,12 +105,11 @@ class House:
 
     def hook(self, secret: str = SECRET) -> int:
         """Post a webhook; the status of the answer."""
-        name = f"h{len(self.hooks)}-{time.time_ns()}"
-        body = json.dumps({"name": name})
-        status = int(self.box.out(PYTHON, "/srv/town/send.py", "hook", secret, body))
-        if status == 202:
-            self.hooks.append(name)
-        return status
+        body = json.dumps({"name": time.time_ns()})
+        status, _, job = self.box.out(PYTHON, "/srv/town/send.py", "hook", secret, body).partition(" ")
+        if status == "202":
+            self.hooks.append(job)
+        return int(status)
 
     def replies(self) -> list[str]:
         """Message-IDs that were answered, one for each reply."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import smtplib
 import sys
 
@@ -15,11 +16,12 @@ def mail(number: str, sender: str, subject: str) -> None:
 
 
 def hook(secret: str, body: str) -> None:
-    """Print the status of the answer."""
+    """Print the status of the answer and the job that it names."""
     connection = http.client.HTTPConnection("127.0.0.1", 8480, timeout=60)
     headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
     connection.request("POST", "/hooks/load", body, headers)
-    print(connection.getresponse().status)
+    answer = connection.getresponse()
+    print(answer.status, json.loads(answer.read()).get("job", ""))
 
 
 {"mail": mail, "hook": hook}[sys.argv[1]](*sys.argv[2:])
