@@ -23,7 +23,7 @@ from daemon.listeners.imap_clock import Clock
 from tasks.ledger.imap_messages import Spot
 
 SEARCH_AT_ONCE = 50_000
-"""Messages in one SEARCH: its answer is one line, and imaplib takes none over a million bytes."""
+"""Messages in one SEARCH: its answer is one line, which is read whole and has a limit (imaplib: a million bytes)."""
 SIZES_AT_ONCE = 200
 HEAD_BYTES = 65_536
 """Of a header that is looked at before its message is fetched; what filters compare stands far before."""
