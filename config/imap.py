@@ -110,7 +110,10 @@ class ImapAccount(Section):
         0, ge=0, description="Messages that arrived more days ago are left alone; 0 takes all that is in the folder."
     )
     stale_after: float = Field(
-        900, gt=0, description="Seconds without a complete search after which /readyz fails and systemd is not fed."
+        900,
+        gt=0,
+        description="Seconds without a complete search, or with mail that cannot be taken, after which /readyz fails and "
+        "systemd is not fed.",
     )
     alert_after: float = Field(600, gt=0, description="Seconds of an outage after which one alert goes out.")
     canary: float = Field(
