@@ -80,7 +80,12 @@ class ImapAccount(Section):
 
     host: str = Field(description="IMAP server.")
     port: Port = Field(993, description="IMAP port.")
-    security: Literal["tls", "starttls", "none"] = Field("tls", description="`none` only on loopback.")
+    security: Literal["tls", "starttls", "none"] = Field(
+        "tls", description="`none` only on loopback, unless allow_plaintext says otherwise."
+    )
+    allow_plaintext: bool = Field(
+        False, description='Let security = "none" send password and mail in clear to another machine.'
+    )
     user: str = Field(description="Login name.")
     password: SecretStr = Field(
         SecretStr(""), description="Better as systemd credential or POSTROOM_IMAP__<NAME>__PASSWORD than in the file."
@@ -140,10 +145,10 @@ class ImapAccount(Section):
 
     @model_validator(mode="after")
     def _hides_password(self) -> ImapAccount:
-        if self.security == "none" and not is_loopback(self.host):
+        if self.security == "none" and not is_loopback(self.host) and not self.allow_plaintext:
             raise ValueError(
                 f'security "none" would send the password of {self.user!r} in clear to {self.host}; '
-                'write security = "tls" (port 993) or "starttls" (port 143)'
+                'write security = "tls" (port 993) or "starttls" (port 143), or say so with allow_plaintext = true'
             )
         return self
 

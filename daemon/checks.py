@@ -99,6 +99,10 @@ def weaknesses(settings: Settings) -> Iterator[Finding]:
         for name, section in sections.items():
             for said in section.warnings():
                 yield Finding(f"{kind}.{name}", "warning", said)
+    for name, account in settings.imap.items():
+        if account.security == "none" and not is_loopback(account.host):
+            said = f"password and mail go in clear to {account.host} (allow_plaintext)"
+            yield Finding(f"imap.{name}", "warning", said, 'write security = "tls" or "starttls"')
     web = settings.web
     reached = _reached_by_others(settings)
     if not web.enabled or not reached or web.require_token is True:

@@ -13,12 +13,13 @@ import sqlalchemy as sa
 
 from config.imap import ImapAccount
 from daemon.listeners import imap_folder, imap_watchdog
+from daemon.listeners.imap import run
 from daemon.listeners.imap_clock import Clock
 from daemon.listeners.imap_folder import LONGEST_WAIT, FolderWatch, Parts
 from daemon.listeners.imap_watchdog import Pulse
 from tasks.intake import Intake
 from tasks.ledger.schema import jobs
-from tests.integration.doors import Door, until
+from tests.integration.doors import Door, opened, until
 from tests.integration.dovecot import Dovecot, running
 from tests.integration.mailboxes import account, mail, watching
 
@@ -88,3 +89,15 @@ def test_an_outage_is_a_job_of_its_own(server: Dovecot, tmp_path: Path, monkeypa
         server.deliver(mail(1))
         until(lambda: door.jobs() == 1, 20)
         until(lambda: told(door)[1:] == ["mailbox support/INBOX is read again"], 20)
+
+
+def test_one_account_does_not_wait_for_another(server: Dovecot, tmp_path: Path) -> None:
+    """Two accounts, one of which cannot be reached: the other one's mail is taken, each under its own name."""
+    server.empty()
+    server.deliver(mail(1))
+    good, bad = account(server, idle=False, poll=0.1), account(server, port=1)
+    with opened(run, tmp_path, lines=1, imap={"sales": bad, "support": good}) as door:
+        until(lambda: door.jobs() == 1, 20)
+        assert [envelope.source for envelope, *_ in door.intake.seen] == ["imap:support"]
+        until(lambda: door.intake.ledger.imap_folders.get("sales", "INBOX").down_since)
+        assert door.intake.ledger.imap_folders.get("support", "INBOX").down_since == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from config.imap import ImapAccount
 from config.settings import Settings
@@ -111,3 +112,14 @@ def test_a_mailbox_tells_of_its_canary(ledger: Ledger) -> None:
     ledger.imap_folders.update("support", "Spam", canary_ms=1530, canary_at=now_ms() - 600_000)
     assert said()[1] == "ok"
     assert said()[2].startswith("the mail to itself took 1.5 s, the last one at 2")
+
+
+def test_mail_in_clear_has_to_be_said() -> None:
+    """Without TLS to another machine the configuration is refused; said outright it is taken, with a warning."""
+    section = {"host": "mail.example", "user": "u", "security": "none"}
+    with pytest.raises(ValidationError, match="allow_plaintext = true"):
+        found(imap={"support": section})
+    (finding,) = found(imap={"support": {**section, "allow_plaintext": True}})
+    assert (finding.what, finding.state) == ("imap.support", "warning")
+    assert "in clear to mail.example" in finding.detail
+    assert found(imap={"support": {**section, "host": "127.0.0.1"}}) == []
