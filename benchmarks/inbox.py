@@ -80,6 +80,7 @@ def postroom(port: int, state: Path) -> Iterator[tuple[FolderWatch, ImapSession,
     with ThreadPoolExecutor(ACCEPT_AT_ONCE) as pool, ImapSession(account) as session:
         parts = Parts("support", account, intake, stop, lambda _: None, lambda *_: None, None, pool, clock)
         pulse = Pulse(intake.ledger.imap_folders, "support", account, "INBOX", clock)
+        pulse.claim.take()
         ensure_folders(session, account)
         yield FolderWatch(parts, "INBOX", pulse), session, intake
     intake.close()

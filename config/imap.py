@@ -80,7 +80,12 @@ class ImapAccount(Section):
 
     host: str = Field(description="IMAP server.")
     port: Port = Field(993, description="IMAP port.")
-    security: Literal["tls", "starttls", "none"] = Field("tls", description="`none` only on loopback.")
+    security: Literal["tls", "starttls", "none"] = Field(
+        "tls", description="`none` only on loopback, unless allow_plaintext says otherwise."
+    )
+    allow_plaintext: bool = Field(
+        False, description='Let security = "none" send password and mail in clear to another machine.'
+    )
     user: str = Field(description="Login name.")
     password: SecretStr = Field(
         SecretStr(""), description="Better as systemd credential or POSTROOM_IMAP__<NAME>__PASSWORD than in the file."
@@ -110,7 +115,10 @@ class ImapAccount(Section):
         0, ge=0, description="Messages that arrived more days ago are left alone; 0 takes all that is in the folder."
     )
     stale_after: float = Field(
-        900, gt=0, description="Seconds without a complete search after which /readyz fails and systemd is not fed."
+        900,
+        gt=0,
+        description="Seconds without a complete search, or with mail that cannot be taken, after which /readyz fails and "
+        "systemd is not fed.",
     )
     alert_after: float = Field(600, gt=0, description="Seconds of an outage after which one alert goes out.")
     canary: float = Field(
@@ -137,10 +145,10 @@ class ImapAccount(Section):
 
     @model_validator(mode="after")
     def _hides_password(self) -> ImapAccount:
-        if self.security == "none" and not is_loopback(self.host):
+        if self.security == "none" and not is_loopback(self.host) and not self.allow_plaintext:
             raise ValueError(
                 f'security "none" would send the password of {self.user!r} in clear to {self.host}; '
-                'write security = "tls" (port 993) or "starttls" (port 143)'
+                'write security = "tls" (port 993) or "starttls" (port 143), or say so with allow_plaintext = true'
             )
         return self
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from config.inbound import Section
@@ -11,6 +13,10 @@ class TrustSettings(Section):
     """Whom mail is believed to come from. `authserv_id` of [smtp] and [imap.NAME] belongs to it; docs/mail.md tells more."""
 
     verify_dkim: bool = Field(False, description="Verify DKIM signatures here too (RFC 6376); asks the DNS for keys.")
+    alignment: Literal["relaxed", "strict"] = Field(
+        "relaxed",
+        description="Whose DKIM signature speaks for From: any of the same organization, or of the same domain only.",
+    )
     dns_timeout: float = Field(5, gt=0, description="Seconds that the DNS may take for one mail.")
     allow: tuple[str, ...] = Field(
         (),

@@ -7,8 +7,9 @@ import imaplib
 import smtplib
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,12 +22,14 @@ from config.settings import Settings
 from daemon.listeners import imap
 from daemon.listeners.imap_clock import Clock
 from daemon.listeners.imap_session import ImapSession, LoginRefusedError, RefusedError
+from daemon.mailbox_look import known_of
 from tasks import alerts, egress
 from tasks.app import BROKER_ERRORS, QUEUES, make_app, ping
 from tasks.canary import workers
 from tasks.clock import iso, now_ms
 from tasks.errors import Permanent, PostroomError
 from tasks.ledger import Ledger
+from tasks.ledger.imap_messages import Place
 from tasks.outages import standings
 from tasks.payload import template_problems
 from tasks.stores import open_store
@@ -78,15 +81,16 @@ def dependencies(settings: Settings) -> Iterator[Finding]:
     yield found
     if settings.broker_url and found.state == "ok":
         yield from _workers(settings)
-    yield from _rescues(settings)
+    yield from _of_the_ledger(settings, _rescues)
     yield model(settings)
     yield smtp_out(settings)
     for name in settings.imap:
         yield mailbox(settings, name)
     for name in settings.endpoint:
         yield endpoint(settings, name)
-    yield from _disabled(settings)
-    yield from _outages(settings)
+    yield from _of_the_ledger(settings, _disabled)
+    yield from _of_the_ledger(settings, partial(_outages, settings))
+    yield from _of_the_ledger(settings, partial(canaries, settings.imap))
     yield from weaknesses(settings)
 
 
@@ -133,6 +137,10 @@ def weaknesses(settings: Settings) -> Iterator[Finding]:
         urlsplit(settings.blobs.endpoint).hostname or ""
     ):
         yield Finding("blobs", "warning", "http:// sends messages in the clear", "write https:// in [blobs] endpoint")
+    for name, account in settings.imap.items():
+        if account.security == "none" and not is_loopback(account.host):
+            said = f"password and mail go in clear to {account.host} (allow_plaintext)"
+            yield Finding(f"imap.{name}", "warning", said, 'write security = "tls" or "starttls"')
     web = settings.web
     reached = _reached_by_others(settings)
     if not web.enabled or not reached or web.require_token is True:
@@ -158,30 +166,49 @@ def _reached_by_others(settings: Settings) -> str:
     return f"[webhook.{proxied}] names proxies" if proxied else ""
 
 
-def _disabled(settings: Settings) -> Iterator[Finding]:
+def _of_the_ledger(settings: Settings, findings: Callable[[Ledger], Iterable[Finding]]) -> Iterator[Finding]:
+    """What the ledger tells; nothing when it does not answer, for which it has a finding of its own."""
+    try:
+        ledger = Ledger.open(settings.ledger)
+    except PostroomError:
+        return
+    with contextlib.closing(ledger):
+        yield from findings(ledger)
+
+
+def _disabled(ledger: Ledger) -> Iterator[Finding]:
     """Endpoints to which nothing goes, so that nobody forgets them."""
-    try:
-        ledger = Ledger.open(settings.ledger)
-    except PostroomError:
-        return  # the ledger has a finding of its own
-    with contextlib.closing(ledger):
-        for one in ledger.endpoints.all():
-            if one.disabled_at:
-                said = f"disabled since {iso(one.disabled_at)}: {one.disabled_because}"
-                yield Finding(f"endpoint.{one.name}", "warning", said, f"`postroom endpoints enable {one.name}`")
+    for one in ledger.endpoints.all():
+        if one.disabled_at:
+            said = f"disabled since {iso(one.disabled_at)}: {one.disabled_because}"
+            yield Finding(f"endpoint.{one.name}", "warning", said, f"`postroom endpoints enable {one.name}`")
 
 
-def _outages(settings: Settings) -> Iterator[Finding]:
+def canaries(accounts: Mapping[str, ImapAccount], ledger: Ledger) -> Iterator[Finding]:
+    """How long the last mail of each mailbox to itself was on its way, and whether the next one is overdue."""
+    watched = ledger.imap_folders.all()
+    for name, account in accounts.items():
+        if not account.canary:
+            continue
+        rows = [watched[name, folder] for folder in account.folders if (name, folder) in watched]
+        last = max(rows, key=lambda row: row.canary_at, default=None)
+        what, instead = f"imap.{name} canary", "see whether [smtp_out] sends it and which folder it comes back to"
+        if last is None or not last.canary_at:
+            yield Finding(what, "warning", "no mail to itself has come back yet", instead)
+            continue
+        said = f"the mail to itself took {last.canary_ms / 1000:.1f} s, the last one at {iso(last.canary_at)}"
+        if now_ms() - last.canary_at > (2 * account.canary + account.poll) * 1000:
+            yield Finding(what, "warning", f"{said}; none has come since", instead)
+        else:
+            yield Finding(what, "ok", said)
+
+
+def _outages(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
     """What the processes have found away, whatever a look from here says."""
-    try:
-        ledger = Ledger.open(settings.ledger)
-    except PostroomError:
-        return  # as above
-    with contextlib.closing(ledger):
-        for one in standings(ledger, settings):
-            if one.state in {"failing", "open", "half-open"}:
-                said = f"{one.state} since {iso(one.since)}, failed last {iso(one.last_failure_at)}: {one.reason}"
-                yield Finding(f"breaker {one.dependency}", "warning", said, "jobs wait for it and go on by themselves")
+    for one in standings(ledger, settings):
+        if one.state in {"failing", "open", "half-open"}:
+            said = f"{one.state} since {iso(one.since)}, failed last {iso(one.last_failure_at)}: {one.reason}"
+            yield Finding(f"breaker {one.dependency}", "warning", said, "jobs wait for it and go on by themselves")
 
 
 def _look(what: str, look: Callable[[], str], instead: str) -> Finding:
@@ -213,14 +240,9 @@ def _ledger(settings: Settings) -> str:
         ledger.close()
 
 
-def _rescues(settings: Settings) -> Iterator[Finding]:
+def _rescues(ledger: Ledger) -> Iterator[Finding]:
     """Who puts back to work what is due or lost, how long that takes, and what waits."""
-    try:
-        ledger = Ledger.open(settings.ledger)
-    except PostroomError:
-        return  # the ledger has a finding of its own
-    with contextlib.closing(ledger):
-        looks, now = ledger.rescues.all(), now_ms()
+    looks, now = ledger.rescues.all(), now_ms()
     if not looks:
         yield Finding("rescue", "ok", "none is running")
         return
@@ -309,8 +331,9 @@ def imap_answers(name: str, account: ImapAccount, settings: Settings) -> str:
         with ImapSession(hurried, tokens) as session:
             found = []
             for folder in account.folders:
-                session.select(folder, readonly=True)
-                found.append(f"{folder} has {len(session.search(session.youngest()))} messages")
+                validity = session.select(folder, readonly=True)
+                _, since = known_of(settings, Place(name, folder, validity), account)
+                found.append(f"{folder} has {len(session.search(since))} messages")
             return ", ".join(found)
     except (LoginRefusedError, RefusedError) as error:
         raise Permanent(str(error)) from None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from datetime import datetime
+
 from rich.console import Console
 from rich.markup import escape
 
@@ -12,8 +15,11 @@ from daemon.listeners.imap import tokens_of
 from daemon.listeners.imap_clock import Clock
 from daemon.listeners.imap_session import ImapSession, RefusedError
 from daemon.listeners.imap_sorting import Sorted, sort_out
+from daemon.listeners.imap_watchdog import first_cut_off, looked_at_since
+from tasks.clock import now_ms
 from tasks.errors import PostroomError
-from tasks.ledger import Ledger
+from tasks.ledger import Ledger, Watched
+from tasks.ledger.engine import HEAD
 from tasks.ledger.imap_messages import FINAL, Place
 from tasks.mailhead import first
 from tasks.readers.headers import header_text, raw_text
@@ -57,8 +63,8 @@ def _folder(
     except RefusedError as error:
         _say(out, str(error), "red")
         return False
-    present = session.search(session.youngest())
-    done = _done(settings, Place(name, folder, validity))
+    done, since = known_of(settings, Place(name, folder, validity), account)
+    present = session.search(since)
     new = [uid for uid in present if uid not in done]
     found = sort_out(session, account, session.sizes(new[-SHOWN * 10 :]))
     _say(out, f"{folder}: {len(present)} messages, {len(new)} not looked at yet")
@@ -68,17 +74,17 @@ def _folder(
     return True
 
 
-def _done(settings: Settings, place: Place) -> set[int]:
-    """What the ledger knows already; nothing when there is none yet."""
+def known_of(settings: Settings, place: Place, account: ImapAccount) -> tuple[set[int], datetime | None]:
+    """What the ledger says is done, and from when on the listener looks at mail: a new one's view without a ledger."""
+    now = now_ms()
+    row, done = Watched(place.account, place.folder), set[int]()
     ledger = Ledger(settings.ledger)
-    try:
-        if ledger.database.revision() is None:
-            return set()
-        return {uid for uid, known in ledger.imap_messages.known(place).items() if known.mark in FINAL}
-    except PostroomError:
-        return set()
-    finally:
-        ledger.close()
+    with contextlib.closing(ledger), contextlib.suppress(PostroomError):
+        if ledger.database.revision() == HEAD:
+            row = ledger.imap_folders.get(place.account, place.folder)
+            known = ledger.imap_messages.known(place)
+            done = {uid for uid, one in known.items() if one.mark in FINAL}
+    return done, looked_at_since(account, first_cut_off(row, account, now), now)
 
 
 def _list(out: Console, session: ImapSession, found: Sorted) -> None:

@@ -9,11 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
+
+from publicsuffixlist import PublicSuffixList
 
 from config.routes import TrustName
 from config.trust import TrustSettings
 from tasks import authres, dkimcheck
 from tasks.models import Job, MailFacts, Trust
+
+OTHER_FROM = "other-from"
+"""What a DMARC pass comes to that is not about the domain in From, as we read it."""
 
 
 @dataclass(frozen=True)
@@ -45,24 +51,46 @@ class Believing:
         signed = sorted({name for name in signed if name})
         return Trust(
             by=authres.writer_of(told) if told else "",
-            dmarc=authres.verdict(results, "dmarc"),
+            dmarc=_dmarc(results, domain),
             spf=authres.verdict(results, "spf"),
             dkim=authres.verdict(results, "dkim"),
             verified=verified,
             signed_by=tuple(signed),
-            aligned=any(aligned(name, domain) for name in signed),
+            aligned=any(aligned(name, domain, strict=self.settings.alignment == "strict") for name in signed),
             allowed=any(fnmatchcase(address, pattern.lower()) for pattern in self.settings.allow),
             known=self.known(address, job.id),
         )
 
 
-def aligned(signer: str, domain: str) -> bool:
-    """Whether a signature of `signer` speaks for `domain`: the same, its parent or its child (RFC 7489 section 3.1.1).
+def aligned(signer: str, domain: str, *, strict: bool = False) -> bool:
+    """Whether a signature of `signer` speaks for `domain` (RFC 7489 section 3.1.1), both in lower case.
 
-    Without the list of public suffixes, a signer without a dot (a top-level domain) speaks for nobody.
+    Relaxed: both belong to the same organization. Strict: they are the same.
     """
-    same = signer == domain or signer.endswith("." + domain) or domain.endswith("." + signer)
-    return same and "." in signer and "." in domain
+    if strict:
+        return signer == domain != ""
+    organization = _organization(signer)
+    return bool(organization) and organization == _organization(domain)
+
+
+def _dmarc(results: list[authres.Result], domain: str) -> str:
+    """What DMARC came to. A pass counts for the domain that the server looked at, which has to be the one in From.
+
+    A mail may name its author so that two programs read two addresses; `header.from` says what the server read.
+    """
+    verdict = authres.verdict(results, "dmarc")
+    about = {result.properties.get("header.from", "") for result in results if result.method == "dmarc"}
+    return OTHER_FROM if verdict == "pass" and about != {domain} else verdict
+
+
+def _organization(domain: str) -> str:
+    """The part of a domain that somebody registered (RFC 7489 section 3.2); empty for a public suffix such as `co.uk`."""
+    return _suffixes().privatesuffix(domain) or ""
+
+
+@cache
+def _suffixes() -> PublicSuffixList:
+    return PublicSuffixList()
 
 
 def holds(name: TrustName, trust: Trust) -> bool:

@@ -1,8 +1,9 @@
 """Watches mailboxes: every folder of every account in a thread and a connection of its own, and a watchdog over all.
 
 imap_folder.py watches a folder; imap_session.py speaks to the server, imap_changes.py changes the mailbox;
-imap_filters.py passes over, imap_notes.py remembers, imap_settling.py and imap_ends.py put away, imap_oauth.py brings
-tokens, imap_watchdog.py looks whether all of them still live, imap_canary.py times the way in.
+imap_filters.py passes over, imap_notes.py remembers, imap_settling.py and imap_ends.py put away, imap_resuming.py ends what
+was broken off, imap_doubts.py tells a bad message from a sick server, imap_owner.py keeps a second process away,
+imap_oauth.py brings tokens, imap_watchdog.py looks whether all of them still live, imap_canary.py times the way in.
 """
 
 from __future__ import annotations
@@ -51,17 +52,21 @@ def run(
         for name, account in settings.imap.items():
             tokens = tokens_of(name, account, settings, clock)
             canary = Canary(name, account, settings, clock) if account.canary else None
-            if canary:
-                loops[f"{name} canary"] = partial(canary.run, stop)
             parts = Parts(name, account, intake, stop, say, tell, tokens, pool, clock, canary)
-            for folder in account.folders:
-                pulse = Pulse(intake.ledger.imap_folders, name, account, folder, clock)
-                pulses.append(pulse)
-                loops[f"{name}/{folder}"] = FolderWatch(parts, folder, pulse).run
+            mine = [Pulse(intake.ledger.imap_folders, name, account, folder, clock) for folder in account.folders]
+            pulses += mine
+            for pulse in mine:
+                loops[f"{name}/{pulse.folder}"] = FolderWatch(parts, pulse.folder, pulse).run
+            if canary:
+                loops[f"{name} canary"] = partial(canary.run, stop, partial(_any_is_ours, mine))
         watching(pulses)
         watchdog = Watchdog(pulses, tell, clock)
         loops["watchdog"] = partial(watchdog.run, stop)
         run_each(loops, stop)
+
+
+def _any_is_ours(pulses: Sequence[Pulse]) -> bool:
+    return not all(pulse.standby for pulse in pulses)
 
 
 def tokens_of(name: str, account: ImapAccount, settings: Settings, clock: Clock) -> Tokens | None:

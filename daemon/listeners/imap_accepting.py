@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -45,8 +46,18 @@ class Acceptor:
         self._pool = pool
 
     def start(self, messages: Mapping[int, bytes]) -> UnderWay:
-        """Hand messages over, all at once so that they share an fsync, without waiting for it."""
-        return {uid: self._pool.submit(self._one, uid, raw) for uid, raw in messages.items()}
+        """Hand messages over, all at once so that they share an fsync, without waiting for it. Raises Unavailable.
+
+        What this account had before is recognised by its key, also when its job was purged since; then it is no new job.
+        """
+        keys = {uid: mail_key(raw) for uid, raw in messages.items()}
+        known = self._intake.ledger.imap_messages.taken_before(self._name, [_short(key) for key in keys.values()])
+        return {
+            uid: _again(uid, raw, keys[uid], known[_short(keys[uid])])
+            if _short(keys[uid]) in known
+            else self._pool.submit(self._one, uid, raw, keys[uid])
+            for uid, raw in messages.items()
+        }
 
     @staticmethod
     def finish(under_way: UnderWay) -> Outcomes:
@@ -66,14 +77,12 @@ class Acceptor:
                 outcomes.faults[uid] = told
         return outcomes
 
-    def _one(self, uid: int, raw: bytes) -> tuple[Taken, bool] | Exception:
+    def _one(self, uid: int, raw: bytes, key: str) -> tuple[Taken, bool] | Exception:
         try:
-            key = mail_key(raw)
             receipt = self._intake.accept(self._envelope(raw, key), raw)
         except Exception as error:  # a fault of ours with this message must not stop the others
             return error
-        message_id = key.partition(" ")[0] if key.startswith("<") else ""
-        return Taken(uid, receipt.job_id, message_id, len(raw)), receipt.duplicate
+        return _taken(uid, raw, key, receipt.job_id), receipt.duplicate
 
     def _envelope(self, raw: bytes, key: str) -> Envelope:
         return Envelope(
@@ -85,3 +94,19 @@ class Acceptor:
             content_type="message/rfc822",
             headers=trusted(raw, self._account.authserv_id),
         )
+
+
+def _again(uid: int, raw: bytes, key: str, job_id: str) -> Future[tuple[Taken, bool] | Exception]:
+    known: Future[tuple[Taken, bool] | Exception] = Future()
+    known.set_result((_taken(uid, raw, key, job_id), True))
+    return known
+
+
+def _taken(uid: int, raw: bytes, key: str, job_id: str) -> Taken:
+    message_id = key.partition(" ")[0] if key.startswith("<") else ""
+    return Taken(uid, job_id, message_id, len(raw), _short(key))
+
+
+def _short(key: str) -> str:
+    """A key of a fixed length, for an index that stays small."""
+    return hashlib.sha256(key.encode()).hexdigest()[:32]

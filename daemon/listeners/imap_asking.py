@@ -1,7 +1,8 @@
 """Whose fault it is when a server does not answer for messages: its own, or that of one message among them.
 
 A provider that throttles, or whose store is sick, refuses message after message; one broken message is refused among
-others that are not. So a refusal is held against a message only when the server has answered for another one.
+others that are not. So a refusal is held against a message only when the server has answered for another one; where it
+had none to answer for, imap_doubts.py asks it for one.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from typing import TypeVar
 
 import structlog
 
+from daemon.listeners.imap_doubts import UnprovenError
 from daemon.listeners.imap_notes import Notes
 from daemon.listeners.imap_session import ImapSession, LoginRefusedError, RefusedError
 from tasks.errors import Unavailable
 
 T = TypeVar("T")
-_OUTAGE = re.compile(r"\[(?:UNAVAILABLE|INUSE|LIMIT|OVERQUOTA|SERVERBUG|THROTTLED)\b|throttl", re.IGNORECASE)
+_OUTAGE = re.compile(r"\[(?:UNAVAILABLE|INUSE|LIMIT|OVERQUOTA|THROTTLED)\b|throttl", re.IGNORECASE)
 
 log = structlog.get_logger("postroom.imap")
 
@@ -55,9 +57,9 @@ class Asker:
         return found
 
     def refused(self) -> dict[int, str]:
-        """The messages that the server refused, with its words. Raises Unavailable when it answered for no other."""
+        """The messages that the server refused, with its words. Raises UnprovenError when it answered for no other."""
         if self._refused and not self._answered:
-            raise Unavailable("imap", next(iter(self._refused.values())))
+            raise UnprovenError(next(iter(self._refused.values())), self._refused)
         return dict(self._refused)
 
     def _some(self, question: Callable[[Sequence[int]], dict[int, T]], uids: Sequence[int]) -> dict[int, T]:
@@ -86,7 +88,7 @@ class Fetcher:
     def fetch(self, bulk: list[int]) -> dict[int, bytes]:
         """The messages' bytes. A fault that one alone has is noted, and raised when it broke the connection.
 
-        Raises Unavailable when the fault may as well be the server's; then no message is charged.
+        Raises Unavailable when the fault is the server's, or may as well be (UnprovenError); no message is charged then.
         """
         self._notes.begin(bulk)
         try:
@@ -106,13 +108,16 @@ class Fetcher:
         """Charge a message that was alone; within a bulk it may have been any, and without proof the server."""
         alone, proven, self._proven = len(bulk) == 1, self._proven, False
         busy = bool(_OUTAGE.search(str(error)))
+        why = f"cannot be fetched: {reason_of(error)}"
         if alone and proven and not busy:
-            self._notes.failed(bulk[0], f"cannot be fetched: {reason_of(error)}")
+            self._notes.failed(bulk[0], why)
             return
         with contextlib.suppress(Unavailable):  # the ledger's outage must not hide this one
             self._notes.spare(bulk)
-        if busy or alone:
+        if busy:
             raise Unavailable("imap", reason_of(error)) from error
+        if alone:
+            raise UnprovenError(reason_of(error), {bulk[0]: why}) from error
         place = self._notes.place
         reason = reason_of(error)
         log.warning("imap.unreadable", account=place.account, folder=place.folder, messages=len(bulk), reason=reason)

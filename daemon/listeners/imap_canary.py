@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import re
 import threading
+from collections.abc import Callable
 from email.message import EmailMessage
 from email.policy import SMTP
 
@@ -40,11 +41,12 @@ class Canary:
         self._secret = message_id_secret(settings)
         self._clock = clock
 
-    def run(self, stop: threading.Event) -> None:
-        """Send one every `canary` seconds until `stop` is set."""
+    def run(self, stop: threading.Event, is_ours: Callable[[], bool]) -> None:
+        """Send one every `canary` seconds until `stop` is set, while it is this process that reads the mailbox."""
         while not stop.is_set():
             try:
-                self.send()
+                if is_ours():
+                    self.send()
             except PostroomError as error:
                 log.warning("imap.canary_not_sent", account=self._name, reason=error.reason)
             self._clock.wait(stop, self._every)

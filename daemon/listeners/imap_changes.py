@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from imap_tools.errors import MailboxFolderCreateError, MailboxFolderSubscribeError
 from imap_tools.utils import encode_folder
@@ -17,6 +17,12 @@ from daemon.listeners.imap_session import ImapSession, RefusedError, words
 from tasks.ledger.imap_messages import Spot
 
 _COPYUID = re.compile(rb"(\d{1,10}) ([\d:,]+) ([\d:,]+)")
+
+
+class LeftError(RefusedError):
+    """Copies were made, and the server will not remove the originals: not to be copied again."""
+
+
 MOST_UIDS = 10_000
 """UIDs of one COPYUID that are read; a set can name billions in a few bytes."""
 
@@ -36,29 +42,58 @@ def ensure(session: ImapSession, folder: str) -> None:
         session.mailbox.folder.subscribe(folder, True)
 
 
-def move(session: ImapSession, uids: Sequence[int], folder: str) -> dict[int, Spot]:
+def move(session: ImapSession, uids: Sequence[int], folder: str, begin: Callable[[Spot], None]) -> dict[int, Spot]:
     """Move messages and nothing else: MOVE, or COPY and then `delete`. Returns where each one is now.
 
-    A server with neither MOVE nor UIDPLUS keeps the originals, marked as deleted, and `search` does not see them again.
+    `begin` is told before it begins where they will be found, to leave word for who has to go on when this is broken
+    off. A server with neither MOVE nor UIDPLUS keeps the originals, marked as deleted: `search` does not see them again.
     """
+    aim = session.status(folder)
+    if aim is None:
+        ensure(session, folder)  # somebody removed it
+        aim = session.status(folder) or Spot(folder)
+    begin(aim)
     command = "MOVE" if session.has("MOVE") else "COPY"
     session.code("COPYUID")
-    try:
-        session.uid(command, uids, encode_folder(folder))
-    except RefusedError as error:
-        if "TRYCREATE" not in str(error):
-            raise
-        ensure(session, folder)  # somebody removed it
-        session.uid(command, uids, encode_folder(folder))
+    session.uid(command, uids, encode_folder(folder))
     spots = _copied(session.code("COPYUID"), folder)
     if command == "COPY":
-        delete(session, uids)
+        try:
+            delete(session, uids)
+        except RefusedError as error:
+            raise LeftError(str(error)) from None
     return {uid: spots.get(uid, Spot(folder)) for uid in uids}
+
+
+def apart(
+    action: Callable[[Sequence[int]], Mapping[int, Spot]], uids: Sequence[int]
+) -> tuple[dict[int, Spot], dict[int, str]]:
+    """Do something with all of them, or with each alone when the server refuses all: the results, and who was refused.
+
+    A message that the server cannot move is in no other's way.
+    """
+    try:
+        return dict(action(uids)), {}
+    except RefusedError as error:
+        if len(uids) == 1 or isinstance(error, LeftError):
+            return {}, dict.fromkeys(uids, str(error))
+    done: dict[int, Spot] = {}
+    refused: dict[int, str] = {}
+    for uid in uids:
+        one, why = apart(action, [uid])
+        done |= one
+        refused |= why
+    return done, refused
 
 
 def delete(session: ImapSession, uids: Sequence[int]) -> None:
     """Remove just these; a server without UIDPLUS only marks them, for its owner's next EXPUNGE."""
     session.uid("STORE", uids, "+FLAGS.SILENT", r"(\Seen \Deleted)")
+    expunge(session, uids)
+
+
+def expunge(session: ImapSession, uids: Sequence[int]) -> None:
+    """Remove those of just these that are marked as deleted, where the server can (RFC 4315)."""
     if session.has("UIDPLUS"):
         session.uid("EXPUNGE", uids)
 

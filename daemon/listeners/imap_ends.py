@@ -1,7 +1,7 @@
 """What becomes of a message when its job has come to its end: moved to the folder for done, review or failed.
 
-Idempotent, and safe to break off anywhere: the ledger says where each message was put last. A message that is not there
-any more was moved by a run that did not live to write it down, or by a person, and is left where it is.
+Idempotent, and safe to break off anywhere: the ledger says where each message was put last, and where it was about to be
+moved (imap_resuming.py). A message that is in neither place was moved by a person, and is left where it is.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from config.imap import ImapAccount
-from daemon.listeners.imap_changes import move
+from daemon.listeners.imap_changes import apart, move
+from daemon.listeners.imap_resuming import resume_ends
 from daemon.listeners.imap_session import ImapSession
-from tasks.ledger.imap_messages import ImapMessages, Move, Spot
+from tasks.ledger.imap_messages import NOWHERE, ImapMessages, Move, Spot
 from tasks.models import State
 
 AT_ONCE = 200
-NOWHERE = Spot("")
 
 
 def follows(account: ImapAccount) -> bool:
@@ -32,34 +32,45 @@ def target(account: ImapAccount, state: State) -> str:
     return account.done_folder or (account.move_to if account.after == "move" else "")
 
 
-def put_away(session: ImapSession, rows: ImapMessages, name: str, account: ImapAccount, folder: str) -> int:
-    """Move what came by `folder` and whose job rests. Another folder may be open afterwards. Returns how many moved.
+def put_away(session: ImapSession, rows: ImapMessages, name: str, account: ImapAccount, folder: str) -> str:
+    """Move what came by `folder` and whose job rests. Another folder may be open afterwards.
 
-    Raises RefusedError when the server will not, Unavailable when the ledger does not answer.
+    Returns the words with which the server refused to move one, if any; the others are moved. Raises RefusedError when it
+    refuses the folders, Unavailable when the ledger does not answer.
     """
+    pending = rows.moves(name, folder, AT_ONCE)
+    if begun := [one for one in pending if one.aim.folder]:
+        resume_ends(session, rows, begun)
+        pending = rows.moves(name, folder, AT_ONCE)
     groups: dict[tuple[str, str], list[Move]] = {}
-    for one in rows.moves(name, folder, AT_ONCE):
+    for one in pending:
         groups.setdefault((one.spot.folder, target(account, one.state)), []).append(one)
-    moved = 0
+    refused = ""
     for (here, there), moves in groups.items():
         if not there or not here or here == there:
             rows.placed([(one, one.spot) for one in moves])
-            continue
-        moved += _move(session, rows, here, there, moves)
-    return moved
+        else:
+            refused = _move(session, rows, here, there, moves) or refused
+    return refused
 
 
-def _move(session: ImapSession, rows: ImapMessages, here: str, there: str, moves: Sequence[Move]) -> int:
+def _move(session: ImapSession, rows: ImapMessages, here: str, there: str, moves: Sequence[Move]) -> str:
+    """Returns the words of a refusal."""
     validity = session.select(here)
     present = session.sizes([one.spot.uid for one in moves if one.spot.uid and one.spot.validity == validity])
     found: dict[int, Move] = {}
     for one in moves:
         if uid := _uid(session, one, validity, present):
             found.setdefault(uid, one)
-    spots = move(session, list(found), there) if found else {}
+
+    def act(uids: Sequence[int]) -> dict[int, Spot]:
+        return move(session, uids, there, lambda aim: rows.aimed_at([found[uid] for uid in uids], aim))
+
+    spots, refused = apart(act, list(found)) if found else ({}, {})
     uids = {id(one): uid for uid, one in found.items()}
-    rows.placed([(one, spots.get(uids.get(id(one), 0), NOWHERE)) for one in moves])
-    return len(found)
+    moved = [(one, spots.get(uids.get(id(one), 0), NOWHERE)) for one in moves if uids.get(id(one)) not in refused]
+    rows.placed(moved)
+    return next(iter(refused.values()), "")
 
 
 def _uid(session: ImapSession, one: Move, validity: int, present: dict[int, int]) -> int:

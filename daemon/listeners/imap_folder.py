@@ -21,8 +21,10 @@ from daemon.listeners.imap_accepting import Acceptor, UnderWay
 from daemon.listeners.imap_asking import Asker, Fetcher, reason_of
 from daemon.listeners.imap_canary import Canary
 from daemon.listeners.imap_clock import Clock
+from daemon.listeners.imap_doubts import Doubts, UnprovenError
 from daemon.listeners.imap_ends import follows, put_away
 from daemon.listeners.imap_notes import Notes
+from daemon.listeners.imap_resuming import resume
 from daemon.listeners.imap_session import SIZES_AT_ONCE, ImapSession, LoginRefusedError, RefusedError, Tokens
 from daemon.listeners.imap_settling import ensure_folders, settle
 from daemon.listeners.imap_sorting import sort_out
@@ -37,6 +39,8 @@ IDLE_SHORTEST = 300.0
 LONGEST_WAIT = 300.0
 STUCK_WAIT = 300.0
 """Seconds before the server is asked again for a move that it refused."""
+STANDBY_WAIT = 5.0
+"""Seconds before it is looked again whether the process that reads the folder has ended."""
 FORGET_EVERY = 86_400.0
 FORGET_AFTER_MS = 30 * 86_400_000
 
@@ -66,14 +70,16 @@ class FolderWatch:
         self._folder = folder
         self._pulse = pulse
         self._clock = parts.clock
-        self._rows = parts.intake.ledger.imap_messages
+        self._rows = parts.intake.ledger.imap_messages.owned_by(pulse.claim.owner)
         self._acceptor = Acceptor(parts.name, parts.account, parts.intake, parts.pool)
+        self._doubts = Doubts(parts.account, folder, parts.clock)
         self._notes: Notes | None = None
         self._restarted = True
         self._said_ready = False
         self._failures = 0
         self._down_at = 0.0
         self._stuck_until: dict[str, float] = {}
+        self._refused_until: dict[int, float] = {}
         self._forget_at = 0.0
         self._log = structlog.get_logger("postroom.imap").bind(account=parts.name, folder=folder)
 
@@ -81,11 +87,31 @@ class FolderWatch:
         """Connect and watch until told to stop; after an error wait, longer each time, and connect again."""
         while not self._parts.stop.is_set():
             try:
+                if not self._is_ours():
+                    self._clock.wait(self._parts.stop, STANDBY_WAIT)
+                    continue
                 with ImapSession(self._account, self._parts.tokens, self._clock) as session:
                     self._watch(session)
             except Exception as error:  # whatever a server does to us ends this connection, never the watching
                 self._notes = None  # a broken-off write may have left the copy behind the ledger
+                if isinstance(error, UnprovenError):
+                    self._doubts.add(error)
                 self._clock.wait(self._parts.stop, self._down(error))
+        self._pulse.claim.release()
+
+    def _is_ours(self) -> bool:
+        """Whether this process reads the folder; says so when another one does, and when it has ended."""
+        if other := self._pulse.claim.take():
+            if not self._pulse.standby:
+                self._pulse.standby = True
+                self._log.warning("imap.read_by_another", by=other)
+                self._say_ready(f"{self._folder} is read by {other}; this one waits until that ends")
+            return False
+        if self._pulse.standby:
+            self._pulse.take_over()
+            self._restarted = True  # what the other one left under way may have ended it
+            self._log.info("imap.taken_over")
+        return True
 
     def _watch(self, session: ImapSession) -> None:
         ensure_folders(session, self._account)
@@ -108,10 +134,11 @@ class FolderWatch:
         notes = self._notes_for(validity)
         waiting = session.search(self._pulse.since)
         self._pulse.searched(validity)
-        notes.keep(waiting, self._account.move_to if self._account.after == "move" else "")
+        self._resume(session, notes, waiting)
+        notes.keep(waiting)
         self._settle(session, notes)  # of an earlier round that did not come to its end
-        self._forget(notes, waiting)
         self._give_up(notes)
+        self._doubts.judge(session, notes, waiting)
         due = [uid for uid in waiting if notes.is_due(uid)][:ROUND]
         asker = Asker()
         sizes = asker.ask(session.sizes, due, SIZES_AT_ONCE)
@@ -121,6 +148,7 @@ class FolderWatch:
         self._settle(session, notes)
         if not due and notes.all_through():
             self._pulse.caught_up()
+            self._forget(notes, waiting)
         return bool(due)
 
     def _notes_for(self, validity: int) -> Notes:
@@ -128,6 +156,7 @@ class FolderWatch:
         if self._notes is None or self._notes.place.validity != validity:
             if self._pulse.validity not in {0, validity}:
                 self._log.warning("imap.uidvalidity", was=self._pulse.validity, now=validity)
+                self._refused_until.clear()
             place = Place(self._parts.name, self._folder, validity)
             self._notes = Notes(self._rows, place, self._clock, restarted=self._restarted)
             self._restarted = False
@@ -210,23 +239,40 @@ class FolderWatch:
                 notes.spare(outcomes.waiting)
             raise outcomes.outage
 
+    def _resume(self, session: ImapSession, notes: Notes, waiting: Sequence[int]) -> None:
+        """Bring to its end what was begun, by an earlier run or before the server refused to go on."""
+        if not self._is_stuck("resume"):
+            try:
+                resume(session, notes, self._account, self._folder, waiting, self._stuck_ones())
+            except RefusedError as error:
+                self._stuck("resume", str(error))
+            else:
+                self._stuck_until.pop("resume", None)
+
     def _settle(self, session: ImapSession, notes: Notes) -> None:
         """Do with each message what its outcome asks for. What the server refuses is tried again later."""
-        waiting = notes.unsettled()
-        if waiting and not self._is_stuck("after"):
-            try:
-                settle(session, notes, self._account, self._folder, waiting)
-            except RefusedError as error:
-                self._stuck("after", error)
-            else:
-                self._stuck_until.pop("after", None)
+        stuck = self._stuck_ones()
+        waiting = {mark: [uid for uid in uids if uid not in stuck] for mark, uids in notes.unsettled().items()}
+        refused = settle(session, notes, self._account, self._folder, waiting)
+        if refused and not self._refused_until:
+            self._log.error("imap.stuck", action="after", messages=len(refused), reason=next(iter(refused.values())))
+        left = {uid for uids in notes.unsettled().values() for uid in uids}
+        until = dict.fromkeys(refused, self._clock.monotonic() + STUCK_WAIT)
+        self._refused_until = {uid: at for uid, at in (self._refused_until | until).items() if uid in left}
+
+    def _stuck_ones(self) -> set[int]:
+        """Messages that the server refused to move or mark, and is not asked again about yet."""
+        now = self._clock.monotonic()
+        return {uid for uid, until in self._refused_until.items() if now < until}
 
     def _end(self, session: ImapSession) -> None:
         if follows(self._account) and not self._is_stuck("end"):
             try:
-                put_away(session, self._rows, self._parts.name, self._account, self._folder)
+                refused = put_away(session, self._rows, self._parts.name, self._account, self._folder)
             except RefusedError as error:
-                self._stuck("end", error)
+                refused = str(error)
+            if refused:
+                self._stuck("end", refused)
             else:
                 self._stuck_until.pop("end", None)
 
@@ -239,9 +285,9 @@ class FolderWatch:
     def _is_stuck(self, what: str) -> bool:
         return self._clock.monotonic() < self._stuck_until.get(what, 0)
 
-    def _stuck(self, what: str, error: RefusedError) -> None:
+    def _stuck(self, what: str, reason: str) -> None:
         if what not in self._stuck_until:
-            self._log.error("imap.stuck", action=what, reason=str(error))
+            self._log.error("imap.stuck", action=what, reason=reason)
         self._stuck_until[what] = self._clock.monotonic() + STUCK_WAIT
 
     def _forget(self, notes: Notes, waiting: Sequence[int]) -> None:
@@ -250,15 +296,17 @@ class FolderWatch:
             self._rows.forget(notes.place, waiting, self._clock.now_ms() - FORGET_AFTER_MS)
 
     def _up(self, *, idle: bool) -> None:
-        if not self._said_ready:
-            how = "idle" if idle else f"poll every {self._account.poll:g} s"
-            where = f"{self._account.host}:{self._account.port} {self._folder}"
-            self._parts.ready(f"imap {self._parts.name}: {where}, {how}")
-            self._said_ready = True
+        how = "idle" if idle else f"poll every {self._account.poll:g} s"
+        self._say_ready(f"{self._account.host}:{self._account.port} {self._folder}, {how}")
         self._pulse.up()
         if self._down_at:
             self._log.info("imap.up", seconds=round(self._clock.monotonic() - self._down_at, 1))
         self._failures, self._down_at = 0, 0.0
+
+    def _say_ready(self, how: str) -> None:
+        if not self._said_ready:
+            self._parts.ready(f"imap {self._parts.name}: {how}")
+            self._said_ready = True
 
     def _down(self, error: Exception) -> float:
         """Log the first error of an outage; returns the seconds to wait: doubled each time, with jitter."""

@@ -5,10 +5,10 @@ One thread watches a folder, so the copy is right as long as it lives; the next 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from daemon.listeners.imap_clock import Clock
-from tasks.ledger.imap_messages import FINAL, ImapMessages, Known, Mark, Place, Spot, Taken
+from tasks.ledger.imap_messages import FINAL, ImapMessages, Known, Mark, Place, Spot, Taken, Trace
 
 BULK_COUNT = 50
 BULK_BYTES = 8_388_608
@@ -33,17 +33,26 @@ class Notes:
                     known.reason = known.reason or "fetching it ended the process"
                     rows.failed(place, uid, known)
 
-    def keep(self, present: Iterable[int], moved_to: str) -> None:
-        """Forget what is no longer in the folder (its row stays).
-
-        What was accepted and has gone before it could be settled was moved by a run that did not live to say so, or by
-        a person: it is looked for in `moved_to` when its job ends.
-        """
+    def keep(self, present: Iterable[int]) -> None:
+        """Forget what is no longer in the folder (its row stays)."""
         there = set(present)
-        gone = [uid for uid, known in self._known.items() if uid not in there]
-        lost = [uid for uid in gone if self._known[uid].mark in FINAL and not self._known[uid].settled]
-        self.settled({uid: Spot(moved_to) for uid in lost})
         self._known = {uid: known for uid, known in self._known.items() if uid in there}
+
+    def begun(self, present: Collection[int], but: Collection[int]) -> tuple[dict[int, Spot], dict[int, Mark]]:
+        """What an earlier run did not bring to its end: moves that it had begun, with their aim; and what has gone.
+
+        Gone without a word, though nothing was done with it yet, is what a person moved or deleted, or what was to be
+        deleted and is, at least by its mark.
+        """
+        open_ones = {
+            uid: one for uid, one in self._known.items() if one.mark in FINAL and not one.settled and uid not in but
+        }
+        aims = {uid: one.aim for uid, one in open_ones.items() if one.aim.folder}
+        return aims, {uid: one.mark for uid, one in open_ones.items() if uid not in aims and uid not in present}
+
+    def traces(self, uids: Sequence[int]) -> dict[int, Trace]:
+        """By what these are found where they were moved to. Raises Unavailable."""
+        return self._rows.traces(self.place, uids)
 
     def is_due(self, uid: int) -> bool:
         """Whether a message may be tried now."""
@@ -115,6 +124,12 @@ class Notes:
         """These are through without a job: filtered, too large, in quarantine, or our own canary."""
         self._rows.passed_over(self.place, why, mark, self._clock.now_ms())
         self._known |= {uid: Known(mark, settled=mark is Mark.FILTERED, reason=reason) for uid, reason in why.items()}
+
+    def aimed(self, uids: Sequence[int], aim: Spot) -> None:
+        """These are about to be moved to where `aim` says."""
+        self._rows.aimed(self.place, uids, aim)
+        for uid in uids:
+            self._known[uid].aim = aim
 
     def settled(self, spots: Mapping[int, Spot]) -> None:
         """The mailbox was told, and this is where they are now."""

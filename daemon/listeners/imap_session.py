@@ -12,15 +12,18 @@ import re
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from imap_tools import BaseMailBox, ImapToolsError, MailBox, MailBoxStartTls, MailBoxUnencrypted
-from imap_tools.errors import MailboxFolderSelectError, MailboxLoginError
+from imap_tools.errors import MailboxFolderSelectError, MailboxFolderStatusError, MailboxLoginError
 
 from config.imap import ImapAccount
 from daemon.listeners.imap_clock import Clock
+from tasks.ledger.imap_messages import Spot
 
+SEARCH_AT_ONCE = 50_000
+"""Messages in one SEARCH: its answer is one line, which is read whole and has a limit (imaplib: a million bytes)."""
 SIZES_AT_ONCE = 200
 HEAD_BYTES = 65_536
 """Of a header that is looked at before its message is fetched; what filters compare stands far before."""
@@ -54,6 +57,7 @@ class ImapSession:
         self._clock = clock or Clock()
         self.mailbox = _connected(account)
         self._client = self.mailbox.client
+        self._exists = 0
 
     def __enter__(self) -> ImapSession:
         try:
@@ -86,12 +90,21 @@ class ImapSession:
     def select(self, folder: str, *, readonly: bool = False) -> int:
         """Open a folder anew, so that nothing stale is seen. Returns its UIDVALIDITY; 0 when the server tells none."""
         try:
-            self.mailbox.folder.set(folder, readonly)
+            _, count = self.mailbox.folder.set(folder, readonly)
         except MailboxFolderSelectError as error:
             raise RefusedError(f"cannot open folder {folder!r}: {words(error.command_result[1])}") from None
+        self._exists = int(count[-1] or 0)
         _, values = self._client.response("UIDVALIDITY")
         text = values[0] if values and values[0] else b""
         return int(text) if isinstance(text, bytes) and text.isdigit() else 0
+
+    def status(self, folder: str) -> Spot | None:
+        """The lowest UID that a message can get which is put into a folder now; None when there is no such folder."""
+        try:
+            found = self.mailbox.folder.status(folder, ["UIDVALIDITY", "UIDNEXT"])
+        except MailboxFolderStatusError:
+            return None
+        return Spot(folder, found.get("UIDVALIDITY", 0), found.get("UIDNEXT", 0))
 
     def search(self, since: datetime | None = None) -> list[int]:
         """The UIDs of the whole folder but what is marked as deleted, oldest first; `since`: by day of arrival."""
@@ -100,14 +113,14 @@ class ImapSession:
             criteria.append(f"SINCE {since.day}-{_MONTHS[since.month - 1]}-{since.year}")
         return self._search(*criteria)
 
+    def search_from(self, uid: int) -> list[int]:
+        """The UIDs from this one on, but what is marked as deleted, oldest first."""
+        found = self._search("UNDELETED", "UID", f"{max(uid, 1)}:*")
+        return [one for one in found if one >= uid]  # `n:*` names the last message even when it is lower
+
     def find(self, message_id: str) -> list[int]:
         """The UIDs of messages with this Message-ID (with its angle brackets), oldest first."""
         return self._search("UNDELETED", "HEADER", "Message-ID", quoted(message_id)) if message_id else []
-
-    def youngest(self) -> datetime | None:
-        """The day from which on messages are looked at; None: all of them."""
-        days = self._account.max_age_days
-        return datetime.fromtimestamp(self._clock.now(), UTC) - timedelta(days=days) if days else None
 
     def sizes(self, uids: Sequence[int]) -> dict[int, int]:
         """Bytes of each message; messages that have gone are left out."""
@@ -215,10 +228,25 @@ class ImapSession:
             raise LoginRefusedError(f"login of {self._account.user!r} with a token refused: {reason}") from None
 
     def _search(self, *criteria: str) -> list[int]:
+        """Asked in portions by position, the last ones first.
+
+        What is expunged in between moves later messages down, into portions that are still to come: a message may be
+        found twice, and is never passed over.
+        """
+        found: set[int] = set()
+        high = self._exists
+        while high > SEARCH_AT_ONCE:
+            low = high - SEARCH_AT_ONCE + 1
+            found |= self._portion(f"{low}:{'*' if high == self._exists else high}", *criteria)
+            high = low - 1
+        portion = () if high == self._exists else (f"1:{high}",)
+        return sorted(found | self._portion(*portion, *criteria))
+
+    def _portion(self, *criteria: str) -> set[int]:
         status, answer = self._client.uid("SEARCH", *criteria)
         if status != "OK":
             raise RefusedError(f"SEARCH refused: {words(answer)}")
-        return sorted({int(word) for item in answer if item for word in item.split() if word.isdigit()})
+        return {int(word) for item in answer if item for word in item.split() if word.isdigit()}
 
     def _texts(self, uids: Sequence[int], part: str, name: bytes) -> dict[int, bytes]:
         found = dict(_bodies(self._fetch(uids, f"(UID {part})"), name))
@@ -230,7 +258,7 @@ class ImapSession:
         try:
             status, answer = self._client.uid("FETCH", uid_set(uids), parts)
         except self._client.error as error:
-            if isinstance(error, self._client.abort):
+            if isinstance(error, self._client.abort) or "got more than" in str(error):  # the rest of that line follows
                 raise
             status, answer = "BAD", list(error.args)
         if status != "OK":

@@ -15,10 +15,11 @@ import structlog
 
 from config.imap import ImapAccount
 from daemon.listeners.imap_clock import Clock
+from daemon.listeners.imap_owner import Claim
 from daemon.notify import notify, watchdog_every
 from tasks.clock import iso
 from tasks.errors import Unavailable
-from tasks.ledger.imap_folders import ImapFolders
+from tasks.ledger.imap_folders import ImapFolders, Watched
 
 Alert = Callable[[str, str, str], object]
 """Tells a person: key (the same for the same matter), subject, text."""
@@ -38,14 +39,21 @@ class Pulse:
         self._clock = clock
         self.heard = False
         """Whether this process has ended a whole round, or failed to."""
-        self._written = 0
-        before = rows.get(name, folder)
-        self._began = self.searched_at = clock.now_ms()
-        """When the last whole search ended, or this process began."""
+        self.claim = Claim(rows, name, folder, clock)
+        self.standby = False
+        """Another process reads the folder and tells of it; this one waits."""
+        self.take_over()
+
+    def take_over(self) -> None:
+        """Begin with what is known of the folder, from this process or another. Raises Unavailable."""
+        self.standby, self._written = False, 0
+        before = self._rows.get(self.name, self.folder)
+        self._began = self.searched_at = self._clock.now_ms()
+        """When the last whole search ended, or this process began to read."""
         self.down_since = before.down_since
         self.reason = before.reason
         self.validity = before.validity
-        self._since = before.since or (before.searched_at or self._began) - account.max_age_days * DAY_MS
+        self._since = first_cut_off(before, self.account, self._began)
         self._down_written = bool(before.down_since)
         self.alerted = bool(before.alerted)
 
@@ -60,15 +68,13 @@ class Pulse:
 
         It is `max_age_days` ago, or before what arrived while the folder could not be read, however long that was.
         """
-        if not self.account.max_age_days:
-            return None
-        return datetime.fromtimestamp(min(self._since, self._youngest()) / 1000, UTC)
+        return looked_at_since(self.account, self._since, self._clock.now_ms())
 
     def caught_up(self) -> None:
         """Nothing in the folder waits any more, so that the cut-off may follow the calendar. Raises Unavailable."""
         now = self._youngest()
         if self.account.max_age_days and now // DAY_MS > self._since // DAY_MS:
-            self._rows.update(self.name, self.folder, since=now)
+            self._update(since=now)
             self._since = now
 
     def _youngest(self) -> int:
@@ -81,14 +87,14 @@ class Pulse:
         """
         now = self._clock.now_ms()
         if validity != self.validity or now - self._written >= WRITE_EVERY_MS:
-            self._rows.update(self.name, self.folder, searched_at=now, validity=validity, **self._cut_off())
+            self._update(searched_at=now, validity=validity, **self._cut_off())
             self._written = now
         self.searched_at, self.validity = now, validity
 
     def up(self) -> None:
         """A whole round came to its end: searched, fetched, accepted. Raises Unavailable."""
         if self.down_since:
-            self._rows.update(self.name, self.folder, down_since=0, reason="")
+            self._update(down_since=0, reason="")
         self.down_since, self.reason, self.heard, self._down_written = 0, "", True, False
 
     def down(self, reason: str) -> None:
@@ -98,21 +104,36 @@ class Pulse:
         if self._down_written:
             return
         with contextlib.suppress(Unavailable):
-            self._rows.update(self.name, self.folder, down_since=self.down_since, reason=reason, **self._cut_off())
+            self._update(down_since=self.down_since, reason=reason, **self._cut_off())
             self._down_written = True
+
+    def _update(self, **values: int | str) -> None:
+        self._rows.update(self.name, self.folder, by=self.claim.owner, **values)
 
     def _cut_off(self) -> dict[str, int]:
         return {"since": self._since} if self.account.max_age_days else {}
 
     def timed(self, milliseconds: int) -> None:
         """How long the last mail to ourselves was on its way. Raises Unavailable."""
-        self._rows.update(self.name, self.folder, canary_ms=milliseconds, canary_at=self._clock.now_ms())
+        self._update(canary_ms=milliseconds, canary_at=self._clock.now_ms())
 
     def note_alert(self, *, alerted: bool) -> None:
         """Remember over a restart that this outage was told, or that its end was."""
         self.alerted = alerted
         with contextlib.suppress(Unavailable):
-            self._rows.update(self.name, self.folder, alerted=int(alerted))
+            self._update(alerted=int(alerted))
+
+
+def first_cut_off(before: Watched, account: ImapAccount, now: int) -> int:
+    """Since when mail is looked at by who begins now to read a folder, `before` telling how it fared; milliseconds."""
+    return before.since or (before.searched_at or now) - account.max_age_days * DAY_MS
+
+
+def looked_at_since(account: ImapAccount, since: int, now: int) -> datetime | None:
+    """The day from which on mail is looked at at `now` (milliseconds), given a folder's cut-off; None: all of it."""
+    if not account.max_age_days:
+        return None
+    return datetime.fromtimestamp(min(since, now - account.max_age_days * DAY_MS) / 1000, UTC)
 
 
 def summary(pulses: Sequence[Pulse]) -> str:
@@ -149,6 +170,9 @@ class Watchdog:
         now = self._clock.now_ms()
         fresh = True
         for pulse in self._pulses:
+            if pulse.standby:
+                continue
+            pulse.claim.beat()
             silence = (now - pulse.alive_at) / 1000
             stale = silence > pulse.account.stale_after
             since = pulse.down_since or pulse.searched_at

@@ -1,4 +1,8 @@
-"""How each watched folder fares: when it was last searched, since when it cannot be, and whether that was told."""
+"""How each watched folder fares, and which process reads it: one at a time.
+
+The right to read a folder has no end on any clock, like a stage's lease: its holder counts a beat. Another process takes
+it when the beat has stood still for long enough by its own clock, or when it knows that the holder has ended.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +25,12 @@ imap_folders = sa.Table(
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("alerted", sa.Integer, nullable=False, default=0),
     sa.Column("canary_ms", sa.BigInteger, nullable=False, default=0),
-    sa.Column("canary_at", sa.BigInteger, nullable=False, default=0, server_default="0"),
     sa.Column("since", sa.BigInteger, nullable=False, default=0, server_default="0"),
+    sa.Column("owner", sa.Text, nullable=False, default="", server_default=""),
+    sa.Column("beat", sa.BigInteger, nullable=False, default=0, server_default="0"),
+    sa.Column("canary_at", sa.BigInteger, nullable=False, default=0, server_default="0"),
 )
+_ZERO = ("validity", "searched_at", "down_since", "alerted", "canary_ms", "since", "beat", "canary_at")
 
 
 @dataclass(frozen=True)
@@ -42,10 +49,14 @@ class Watched:
     """1: an alert for this outage went out."""
     canary_ms: int = 0
     """How long the last mail to ourselves took from sent to accepted."""
-    canary_at: int = 0
-    """When it was accepted."""
     since: int = 0
     """With max_age_days: all that arrived before is done, or was too old when the folder was first watched."""
+    owner: str = ""
+    """The process that reads it, as `tasks.heart` names processes; empty: none does."""
+    beat: int = 0
+    """Grows while the owner lives."""
+    canary_at: int = 0
+    """When the last mail to ourselves came back."""
 
 
 class ImapFolders:
@@ -64,11 +75,50 @@ class ImapFolders:
         """One folder; one that was never watched has nothing but its name."""
         return self.all().get((account, folder), Watched(account, folder))
 
-    def update(self, account: str, folder: str, **values: Any) -> None:
-        """Change some columns of a folder's row, making it when it is not there."""
-        key = {"account": account, "folder": folder}
-        zero = dict.fromkeys(("validity", "searched_at", "down_since", "alerted", "canary_ms", "canary_at", "since"), 0)
-        mine = (imap_folders.c.account == account) & (imap_folders.c.folder == folder)
+    def update(self, account: str, folder: str, by: str = "", **values: Any) -> None:
+        """Change some columns of a folder's row, making it when it is not there.
+
+        With `by`, nothing is changed of a folder that another process reads by now.
+        """
         with self._database.write() as connection:
-            connection.execute(self._database.insert_ignoring(imap_folders), [key | zero | {"reason": ""}])
-            connection.execute(sa.update(imap_folders).where(mine).values(**values))
+            self._make(connection, account, folder)
+            mine = imap_folders.c.owner.in_(("", by)) if by else sa.true()
+            connection.execute(sa.update(imap_folders).where(_is(account, folder), mine).values(**values))
+
+    def claim(self, account: str, folder: str, owner: str, instead_of: Watched) -> bool:
+        """Become the one that reads a folder: of those that try at once, one does.
+
+        It has to be free, ours already, or as it was seen in `instead_of`, whose holder was found to be gone.
+        """
+        table = imap_folders.c
+        unchanged = (table.owner == instead_of.owner) & (table.beat == instead_of.beat)
+        free = sa.or_(table.owner.in_(("", owner)), unchanged)
+        with self._database.write() as connection:
+            self._make(connection, account, folder)
+            taken = sa.update(imap_folders).where(_is(account, folder), free).values(owner=owner, beat=table.beat + 1)
+            return connection.execute(taken).rowcount == 1
+
+    def beat(self, account: str, folder: str, owner: str) -> bool:
+        """Say that the owner lives; whether it still is the owner."""
+        with self._database.write() as connection:
+            return is_owner(connection, account, folder, owner)
+
+    def release(self, account: str, folder: str, owner: str) -> None:
+        """Let another process read it."""
+        mine = sa.and_(_is(account, folder), imap_folders.c.owner == owner)
+        with self._database.write() as connection:
+            connection.execute(sa.update(imap_folders).where(mine).values(owner=""))
+
+    def _make(self, connection: sa.Connection, account: str, folder: str) -> None:
+        row: dict[str, Any] = {"account": account, "folder": folder, "reason": "", "owner": ""}
+        connection.execute(self._database.insert_ignoring(imap_folders), [row | dict.fromkeys(_ZERO, 0)])
+
+
+def is_owner(connection: sa.Connection, account: str, folder: str, owner: str) -> bool:
+    """Whether this owner still reads the folder, for the rest of the transaction; counts a beat."""
+    mine = sa.update(imap_folders).where(_is(account, folder), imap_folders.c.owner == owner)
+    return connection.execute(mine.values(beat=imap_folders.c.beat + 1)).rowcount == 1
+
+
+def _is(account: str, folder: str) -> sa.ColumnElement[bool]:
+    return sa.and_(imap_folders.c.account == account, imap_folders.c.folder == folder)

@@ -7,14 +7,17 @@ committed. A search that finds a UID without a row finds work.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 
+from tasks.errors import Unavailable
 from tasks.ledger.engine import Database
+from tasks.ledger.imap_folders import is_owner
 from tasks.ledger.schema import jobs, metadata
 from tasks.models import RESTING, State
 
@@ -39,6 +42,17 @@ imap_messages = sa.Table(
     sa.Column("at_uid", sa.BigInteger, nullable=False, default=0),
     sa.Column("placed", sa.Text, nullable=False, default=""),
     sa.Column("seen_at", sa.BigInteger, nullable=False),
+    sa.Column("key", sa.Text, nullable=False, default="", server_default=""),
+    sa.Column("to_folder", sa.Text, nullable=False, default="", server_default=""),  # a move that has begun
+    sa.Column("to_validity", sa.BigInteger, nullable=False, default=0, server_default="0"),
+    sa.Column("to_uid", sa.BigInteger, nullable=False, default=0, server_default="0"),
+    sa.Index(
+        "ix_imap_messages_key",
+        "account",
+        "key",
+        sqlite_where=sa.text("key <> ''"),
+        postgresql_where=sa.text("key <> ''"),
+    ),
     sa.Index(
         "ix_imap_messages_follows",
         "account",
@@ -80,14 +94,20 @@ class Place:
 
 @dataclass(frozen=True)
 class Spot:
-    """Where one message is now. No folder: nowhere any more; uid 0: not known, it is found by its Message-ID."""
+    """Where one message is now. No folder: nowhere any more; uid 0: not known, it is found by its Message-ID.
+
+    As an aim (where a message is about to be moved) `uid` is the lowest that it can get there.
+    """
 
     folder: str
     validity: int = 0
     uid: int = 0
 
 
-@dataclass
+NOWHERE = Spot("")
+
+
+@dataclass(slots=True)
 class Known:
     """What is known of one message."""
 
@@ -98,6 +118,8 @@ class Known:
     settled: bool = False
     """What is done after acceptance was done."""
     reason: str = ""
+    aim: Spot = NOWHERE
+    """Where a move that has begun, and may have been made, takes it."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +130,8 @@ class Taken:
     job_id: str
     message_id: str
     size: int
+    key: str = ""
+    """What it is recognised by when it is seen again, even after its job was purged."""
 
 
 @dataclass(frozen=True)
@@ -120,26 +144,60 @@ class Move:
     spot: Spot
     message_id: str
     size: int
+    aim: Spot = NOWHERE
+
+
+@dataclass(frozen=True)
+class Trace:
+    """By what a message is found after it was moved."""
+
+    message_id: str
+    size: int
 
 
 class ImapMessages:
-    """The messages' rows."""
+    """The messages' rows. With an `owner`, nothing is written of a folder that another process reads by now."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, owner: str = "") -> None:
         self._database = database
+        self._owner = owner
+
+    def owned_by(self, owner: str) -> ImapMessages:
+        """The same rows, as the process writes them that reads the folder."""
+        return ImapMessages(self._database, owner)
 
     def known(self, place: Place) -> dict[int, Known]:
         """Every message of the folder that has a row, by UID."""
         table = imap_messages.c
-        columns = (table.uid, table.state, table.tries, table.due_at, table.settled, table.reason)
+        columns = (table.uid, table.state, table.tries, table.due_at, table.settled, table.reason, *_aim_columns())
         with self._database.read() as connection:
-            rows = connection.execute(sa.select(*columns).where(_at(place))).all()
-        return {row.uid: Known(Mark(row.state), row.tries, row.due_at, bool(row.settled), row.reason) for row in rows}
+            return {
+                row.uid: Known(Mark(row.state), row.tries, row.due_at, bool(row.settled), row.reason, _aim(row))
+                for row in connection.execute(sa.select(*columns).where(_at(place)))
+            }
+
+    def taken_before(self, account: str, keys: Sequence[str]) -> dict[str, str]:
+        """Which of these keys an account's mail had before, in whatever folder, with the id of its (first) job."""
+        table = imap_messages.c
+        query = sa.select(table.key, table.job_id).where(table.account == account, table.key.in_(keys), table.key != "")
+        with self._database.read() as connection:
+            return {row.key: row.job_id for row in connection.execute(query)}
+
+    def traces(self, place: Place, uids: Sequence[int]) -> dict[int, Trace]:
+        """By what these are found where they were moved to."""
+        table = imap_messages.c
+        found: dict[int, Trace] = {}
+        with self._database.read() as connection:
+            for start in range(0, len(uids), AT_ONCE):
+                some = table.uid.in_(uids[start : start + AT_ONCE])
+                rows = connection.execute(sa.select(table.uid, table.message_id, table.size).where(_at(place), some))
+                found |= {row.uid: Trace(row.message_id, row.size) for row in rows}
+        return found
 
     def begin(self, place: Place, uids: Sequence[int], now: int) -> None:
         """Write down that these are about to be fetched: if that ends the process, the next try is made alone."""
         rows = [_row(place, uid, Mark.FETCHING, now) for uid in uids]
-        with self._database.write() as connection:
+        with self._write(place) as connection:
             connection.execute(self._database.insert_ignoring(imap_messages), rows)
             self._update(connection, place, uids, state=Mark.FETCHING.value)
 
@@ -148,6 +206,7 @@ class ImapMessages:
         rows = [
             _row(place, one.uid, Mark.ACCEPTED, now)
             | {"job_id": one.job_id, "message_id": one.message_id, "size": one.size, "follows": int(follows)}
+            | {"key": one.key}
             for one in taken
         ]
         self._replace(place, rows)
@@ -158,7 +217,7 @@ class ImapMessages:
 
     def failed(self, place: Place, uid: int, known: Known) -> None:
         """A try of this one failed: its count, its reason, and when it is due again."""
-        with self._database.write() as connection:
+        with self._write(place) as connection:
             self._update(
                 connection,
                 place,
@@ -171,8 +230,13 @@ class ImapMessages:
 
     def spared(self, place: Place, uids: Sequence[int], due_at: int) -> None:
         """These were about to be fetched, and what came in between was not their fault: no try is counted."""
-        with self._database.write() as connection:
+        with self._write(place) as connection:
             self._update(connection, place, uids, state=Mark.SUSPECT.value, due_at=due_at)
+
+    def aimed(self, place: Place, uids: Sequence[int], aim: Spot) -> None:
+        """These are about to be moved: a process that ends in between has left word of it."""
+        with self._write(place) as connection:
+            self._update(connection, place, uids, **_to(aim))
 
     def settled(self, place: Place, spots: Mapping[int, Spot]) -> None:
         """What follows acceptance was done with these, and where they are now."""
@@ -188,8 +252,8 @@ class ImapMessages:
         if not changes:
             return
         statement = sa.update(imap_messages).where(_at(place), imap_messages.c.uid == sa.bindparam("b_uid"))
-        with self._database.write() as connection:
-            connection.execute(statement.values(settled=1), changes)
+        with self._write(place) as connection:
+            connection.execute(statement.values(settled=1, **_to(NOWHERE)), changes)
 
     def moves(self, account: str, folder: str, limit: int) -> list[Move]:
         """Messages that came by this folder, are settled, and whose job rests in a state they were not moved for."""
@@ -207,25 +271,40 @@ class ImapMessages:
 
     def placed(self, moves: Sequence[tuple[Move, Spot]]) -> None:
         """These are where their job's state wants them. A job that failed or waits for a person may still go on."""
-        with self._database.write() as connection:
-            for move, spot in moves:
-                values: dict[str, Any] = {
-                    "placed": move.state.value,
-                    "follows": int(move.state in {State.FAILED, State.REVIEW}),
-                    "at_folder": spot.folder,
-                    "at_validity": spot.validity,
-                    "at_uid": spot.uid,
-                }
-                self._update(connection, move.place, [move.uid], **values)
+        self._put(
+            (one, spot, {"placed": one.state.value, "follows": int(one.state in {State.FAILED, State.REVIEW})})
+            for one, spot in moves
+        )
+
+    def found(self, moves: Sequence[tuple[Move, Spot]]) -> None:
+        """This is where these are, after a move that was begun and not written down."""
+        self._put((one, spot, {}) for one, spot in moves)
+
+    def aimed_at(self, moves: Sequence[Move], aim: Spot) -> None:
+        """The same as `aimed`, of messages whose job has come to rest."""
+        with self._write(moves[0].place) as connection:
+            for one in moves:
+                self._update(connection, one.place, [one.uid], **_to(aim))
+
+    def _put(self, changes: Iterable[tuple[Move, Spot, dict[str, Any]]]) -> None:
+        """Write where messages are that came by one folder."""
+        changed = list(changes)
+        if not changed:
+            return
+        with self._write(changed[0][0].place) as connection:
+            for one, spot, values in changed:
+                where = {"at_folder": spot.folder, "at_validity": spot.validity, "at_uid": spot.uid}
+                self._update(connection, one.place, [one.uid], **where, **_to(NOWHERE), **values)
 
     def forget(self, place: Place, present: Iterable[int], before: int) -> int:
         """Remove rows that nothing needs any more: seen before `before`, and gone from the folder; how many."""
         table = imap_messages.c
         here = (table.account == place.account) & (table.folder == place.folder)
-        over = (table.follows == 0) | (table.settled == 0)
+        purged = sa.not_(sa.exists().where(jobs.c.id == table.job_id))
+        over = (table.follows == 0) | (table.settled == 0) | purged
         old = sa.select(table.validity, table.uid).where(here, table.seen_at < before, over)
         kept = set(present)
-        with self._database.write() as connection:
+        with self._write(place) as connection:
             rows = connection.execute(old).all()
             gone = [
                 {"b_validity": row.validity, "b_uid": row.uid}
@@ -253,11 +332,18 @@ class ImapMessages:
         """Write rows whole, whatever stood there."""
         if not rows:
             return
-        with self._database.write() as connection:
+        with self._write(place) as connection:
             for start in range(0, len(rows), AT_ONCE):
                 uids = [row["uid"] for row in rows[start : start + AT_ONCE]]
                 connection.execute(sa.delete(imap_messages).where(_at(place), imap_messages.c.uid.in_(uids)))
             connection.execute(sa.insert(imap_messages), rows)
+
+    @contextlib.contextmanager
+    def _write(self, place: Place) -> Iterator[sa.Connection]:
+        with self._database.write() as connection:
+            if self._owner and not is_owner(connection, place.account, place.folder, self._owner):
+                raise Unavailable("imap", "another process reads this folder by now")
+            yield connection
 
     @staticmethod
     def _update(connection: sa.Connection, place: Place, uids: Sequence[int], **values: Any) -> None:
@@ -290,7 +376,22 @@ def _row(place: Place, uid: int, mark: Mark, now: int) -> dict[str, Any]:
         "at_uid": 0,
         "placed": "",
         "seen_at": now,
+        "key": "",
+        **_to(NOWHERE),
     }
+
+
+def _aim_columns() -> tuple[sa.Column[Any], ...]:
+    table = imap_messages.c
+    return table.to_folder, table.to_validity, table.to_uid
+
+
+def _aim(row: Any) -> Spot:
+    return Spot(row.to_folder, row.to_validity, row.to_uid) if row.to_folder else NOWHERE
+
+
+def _to(aim: Spot) -> dict[str, Any]:
+    return {"to_folder": aim.folder, "to_validity": aim.validity, "to_uid": aim.uid}
 
 
 def _move(row: Any) -> Move:
@@ -301,4 +402,5 @@ def _move(row: Any) -> Move:
         spot=Spot(row.at_folder, row.at_validity, row.at_uid),
         message_id=row.message_id,
         size=row.size,
+        aim=_aim(row),
     )

@@ -27,9 +27,11 @@ class WatchedIntake(Intake):
         super().__init__(*args, **options)
         self.seen: list[tuple[Envelope, bytes, Receipt]] = []
         self.fault: Exception | None = None
+        self.refused = 0
 
     def accept(self, envelope: Envelope, raw: bytes) -> Receipt:
         if self.fault:
+            self.refused += 1
             raise self.fault
         receipt = super().accept(envelope, raw)
         self.seen.append((envelope, raw, receipt))
@@ -37,6 +39,7 @@ class WatchedIntake(Intake):
 
     async def accept_async(self, envelope: Envelope, raw: bytes) -> Receipt:
         if self.fault:
+            self.refused += 1
             raise self.fault
         receipt = await super().accept_async(envelope, raw)
         self.seen.append((envelope, raw, receipt))

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from config.imap import ImapAccount
 from config.settings import Settings
+from daemon.checks import canaries
 from daemon.listeners.imap import run
 from daemon.listeners.imap_canary import HEADER, Canary
 from daemon.listeners.imap_clock import Clock
@@ -36,6 +37,7 @@ def test_it_times_the_way_in(server: Dovecot, tmp_path: Path) -> None:
         until(lambda: uids(server) == [])
         assert door.jobs() == 1
         assert rows.get("support", "INBOX").canary_ms < 20_000
+        assert [one.state for one in canaries(door.settings.imap, door.intake.ledger)] == ["ok"]
     assert [entry["milliseconds"] > 0 for entry in logs if entry["event"] == "imap.canary"] == [True]
 
 

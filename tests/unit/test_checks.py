@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from config.imap import ImapAccount
 from config.settings import Settings
-from daemon.checks import Finding, weaknesses
+from daemon.checks import Finding, canaries, weaknesses
+from tasks.clock import now_ms
+from tasks.ledger import Ledger
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -88,3 +92,34 @@ def test_an_api_that_others_may_reach_without_a_token_is_pointed_at(
 def test_an_api_that_is_guarded_is_not(web: dict[str, Any], webhook: dict[str, Any]) -> None:
     """Loopback alone, tokens for everybody, or no web process: nothing to say."""
     assert found(web=web, webhook=webhook) == []
+
+
+def test_a_mailbox_tells_of_its_canary(ledger: Ledger) -> None:
+    """How long the last mail to itself took; a warning when none has come, or none for twice its interval."""
+    accounts = {
+        "support": ImapAccount(host="mail.example", user="u", folders=("INBOX", "Spam"), canary=600),
+        "quiet": ImapAccount(host="mail.example", user="u"),
+    }
+
+    def said() -> tuple[str, str, str]:
+        (finding,) = canaries(accounts, ledger)
+        return finding.what, finding.state, finding.detail
+
+    assert said() == ("imap.support canary", "warning", "no mail to itself has come back yet")
+    ledger.imap_folders.update("support", "INBOX", canary_ms=900, canary_at=now_ms() - 9_000_000)
+    assert said()[1] == "warning"
+    assert said()[2].endswith("none has come since")
+    ledger.imap_folders.update("support", "Spam", canary_ms=1530, canary_at=now_ms() - 600_000)
+    assert said()[1] == "ok"
+    assert said()[2].startswith("the mail to itself took 1.5 s, the last one at 2")
+
+
+def test_mail_in_clear_has_to_be_said() -> None:
+    """Without TLS to another machine the configuration is refused; said outright it is taken, with a warning."""
+    section = {"host": "mail.example", "user": "u", "security": "none"}
+    with pytest.raises(ValidationError, match="allow_plaintext = true"):
+        found(imap={"support": section})
+    (finding,) = found(imap={"support": {**section, "allow_plaintext": True}})
+    assert (finding.what, finding.state) == ("imap.support", "warning")
+    assert "in clear to mail.example" in finding.detail
+    assert found(imap={"support": {**section, "host": "127.0.0.1"}}) == []

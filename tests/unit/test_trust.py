@@ -29,7 +29,7 @@ from tasks.ledger import Ledger
 from tasks.mailhead import first
 from tasks.models import Extracted, MailFacts, State, Trust
 from tasks.routing import matches
-from tasks.trust import Believing, aligned
+from tasks.trust import Believing, aligned, holds
 from tests.conftest import envelope
 from tests.unit.samples import job
 
@@ -190,20 +190,57 @@ def test_only_some_signatures_are_looked_at() -> None:
 
 
 @pytest.mark.parametrize(
-    ("signer", "domain", "expected"),
+    ("signer", "domain", "relaxed"),
     [
         ("x.test", "x.test", True),
         ("x.test", "mail.x.test", True),
         ("mail.x.test", "x.test", True),
+        ("mail.x.test", "news.x.test", True),
+        ("x.co.uk", "news.x.co.uk", True),
         ("evilx.test", "x.test", False),
         ("x.test.evil.test", "x.test", False),
+        ("co.uk", "x.co.uk", False),
+        ("y.co.uk", "x.co.uk", False),
+        ("github.io", "victim.github.io", False),
+        ("evil.github.io", "victim.github.io", False),
         ("test", "x.test", False),
+        ("test", "test", False),
+        ("x..test", "x.test", False),
         ("", "x.test", False),
+        ("", "", False),
     ],
 )
-def test_alignment(signer: str, domain: str, expected: bool) -> None:
-    """The same domain, its parent or its child speaks for From; one that only looks like it does not."""
-    assert aligned(signer, domain) is expected
+def test_alignment(signer: str, domain: str, relaxed: bool) -> None:
+    """Relaxed, the same organization speaks for From, parent, child or sibling; strict, only the very same domain."""
+    assert aligned(signer, domain) is relaxed
+    assert aligned(signer, domain, strict=True) is (signer == domain != "")
+
+
+def test_strict_alignment_is_a_setting() -> None:
+    """A signature of the organization's other domain counts, unless the admin wants the very same one."""
+    raw = signed("mail.supplier.test")
+    assert about(raw, verify_dkim=True).aligned
+    assert not about(raw, verify_dkim=True, alignment="strict").aligned
+    assert about(signed(), verify_dkim=True, alignment="strict").aligned
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("mx.y.test; dmarc=pass header.from=supplier.test", "pass"),
+        ("mx.y.test; dmarc=pass (p=none) header.from=Supplier.TEST", "pass"),
+        ("mx.y.test; dmarc=pass header.from=evil.test", "other-from"),
+        ("mx.y.test; dmarc=pass", "other-from"),
+        ("mx.y.test; dmarc=pass header.from=evil.test; dmarc=pass header.from=supplier.test", "other-from"),
+        ("dmarc=pass action=none header.from=evil.test;compauth=pass reason=100", "other-from"),
+        ("mx.y.test; dmarc=fail header.from=evil.test", "fail"),
+    ],
+)
+def test_a_pass_counts_for_the_from_that_we_read(told: str, expected: str) -> None:
+    """A server that looked at another author than we read, or does not say at which, vouches for nobody."""
+    found = about(told=told)
+    assert found.dmarc == expected
+    assert holds("dmarc", found) is (expected == "pass")
 
 
 def test_allow_list_and_friends() -> None:

@@ -30,12 +30,9 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name", "labels", "owner"),
     )
-    op.add_column("imap_folders", sa.Column("canary_at", sa.BigInteger(), nullable=False, server_default="0"))
 
 
 def downgrade() -> None:
     """Take back."""
-    with op.batch_alter_table("imap_folders", schema=None) as batch_op:
-        batch_op.drop_column("canary_at")
     op.drop_table("gauges")
     op.drop_table("tallies")
