@@ -9,6 +9,7 @@ from collections.abc import Callable
 from celery import Celery
 
 from config.settings import Settings
+from daemon.indexing import Backfill
 from daemon.retention import SlowTick
 from tasks import log
 from tasks.app import BROKER_ERRORS, make_app, publish, queued
@@ -99,13 +100,14 @@ def run(settings: Settings, stop: threading.Event, ready: Callable[[str], None])
     """Tick until `stop` is set."""
     ledger = Ledger.open(settings.ledger)
     rescue = Rescue(settings, ledger, make_app(settings))
-    slow = SlowTick(settings, ledger)
+    slow, backfill = SlowTick(settings, ledger), Backfill(ledger)
     ready(f"rescue every {settings.rescue.tick:g} s")
     while not stop.wait(settings.rescue.tick):
         try:
             while rescue.tick() >= BATCH and not stop.is_set():
                 pass
             slow.step()
+            backfill.step()
         except Unavailable as error:
             log.rescue_waits(error.reason)
     ledger.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 
 from tasks.clock import now_ms
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 LENGTH = 26
+_ID = re.compile(rf"[0-9a-z]{{{LENGTH}}}")
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 
 
@@ -15,3 +17,8 @@ def new_job_id() -> str:
     """48 bits of milliseconds, then 80 random bits, in Crockford's base 32."""
     number = (now_ms() << 80) | secrets.randbits(80)
     return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(5 * (LENGTH - 2), -1, -10)])
+
+
+def is_job_id(text: str) -> bool:
+    """Whether it could be one: nothing else has to be asked of a database."""
+    return _ID.fullmatch(text) is not None

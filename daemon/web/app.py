@@ -22,6 +22,7 @@ from daemon.listeners.webhook_problems import Refused, bad_parameters
 from daemon.listeners.webhook_protocol import GuardedProtocol
 from daemon.web import api, openapi, sending, submit
 from daemon.web.auth import Guard
+from daemon.web.pages.install import install as install_pages
 from daemon.web.results import finished_by
 from tasks.errors import Unavailable
 from tasks.intake import Intake
@@ -57,6 +58,7 @@ def make_app(
     app.include_router(submit.router(settings, intake, guard, finished))
     app.include_router(sending.router(settings, ledger, guard))
     app.include_router(api.router(settings, ledger, guard, stop or threading.Event()))
+    install_pages(app, settings, ledger, guard)
     _answer_with_problems(app)
     if not guard.asks_everybody:
         document = app.openapi

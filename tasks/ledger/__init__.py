@@ -5,6 +5,7 @@ from __future__ import annotations
 from tasks.ledger.archive import Archive, Rule
 from tasks.ledger.arrivals import Arrival, Arrivals
 from tasks.ledger.backlog import Backlog
+from tasks.ledger.decisions import Decision, Decisions, decided_now
 from tasks.ledger.deliveries import Deliveries
 from tasks.ledger.endpoints import Endpoint, Endpoints
 from tasks.ledger.engine import Database
@@ -12,15 +13,20 @@ from tasks.ledger.imap_folders import ImapFolders, Watched
 from tasks.ledger.imap_messages import ImapMessages
 from tasks.ledger.jobs import Jobs, Open
 from tasks.ledger.leases import Held, Lease, Leases
+from tasks.ledger.listing import Listing
 from tasks.ledger.notices import Notice, Notices
 from tasks.ledger.redeliveries import Redeliveries, Redelivery, Wanted, obstacle
 from tasks.ledger.rows import DeliveryState, Event
+from tasks.ledger.search import Search
+from tasks.ledger.tally import Tally
 from tasks.ledger.tokens import Scope, Token, Tokens
+from tasks.ledger.visitors import Visitors
 
 __all__ = [
     "Archive",
     "Arrival",
     "Arrivals",
+    "Decision",
     "DeliveryState",
     "Endpoint",
     "Event",
@@ -38,6 +44,7 @@ __all__ = [
     "Tokens",
     "Wanted",
     "Watched",
+    "decided_now",
     "obstacle",
 ]
 
@@ -58,6 +65,11 @@ class Ledger:
         self.archive = Archive(self.database)
         self.imap_messages = ImapMessages(self.database)
         self.imap_folders = ImapFolders(self.database)
+        self.search = Search(self.database)
+        self.listing = Listing(self.database, self.search)
+        self.tally = Tally(self.database)
+        self.decisions = Decisions(self.database)
+        self.visitors = Visitors(self.database)
 
     @classmethod
     def open(cls, url: str) -> Ledger:

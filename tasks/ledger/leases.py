@@ -18,9 +18,12 @@ from tasks.errors import LeaseLost
 from tasks.ledger.engine import Database
 from tasks.ledger.rows import event_row, job_of
 from tasks.ledger.schema import documents, events, job_blobs, jobs, results
+from tasks.ledger.search import index
 from tasks.models import RESTING, Document, Job, Stage, State
 
 _RESTING = [state.value for state in RESTING]
+_FOUND_BY = (Stage.EXTRACT, Stage.CLASSIFY)
+"""The stages whose values a job can be found by."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,8 @@ class Leases:
                 _replace_documents(connection, lease.job_id, texts)
             if blobs is not None:
                 _replace_blobs(connection, lease.job_id, blobs)
+            if lease.stage in _FOUND_BY:
+                index(connection, self._database.is_sqlite, lease.job_id)
             connection.execute(sa.insert(events).values(event_row(lease.job_id, event, lease.stage, detail, now)))
 
     def keep(self, lease: Lease, value: dict[str, Any], blobs: Collection[str]) -> None:

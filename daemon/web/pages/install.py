@@ -1,0 +1,34 @@
+"""Puts the pages into the web application."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.responses import RedirectResponse
+
+from config.settings import Settings
+from daemon.web.auth import Guard
+from daemon.web.pages import audit, job, jobs, login
+from daemon.web.pages.access import Access
+from daemon.web.pages.ask import PREFIX
+from daemon.web.pages.frame import Frame
+from daemon.web.pages.site import Site
+from tasks.ledger import Ledger
+
+
+def install(app: FastAPI, settings: Settings, ledger: Ledger, guard: Guard) -> None:
+    """Serve the pages below PREFIX, and lead `/` there."""
+    if not settings.pages.enabled:
+        return
+    site = Site(Access(settings, ledger, guard), Frame())
+    site.open("/static/{name}", site.frame.static)
+    login.install(site)
+    jobs.install(site, settings, ledger)
+    job.install(site, settings, ledger)
+    audit.install(site, ledger)
+
+    async def first() -> RedirectResponse:
+        return RedirectResponse(f"{PREFIX}/", 303)
+
+    for path in ("/", PREFIX):
+        app.add_api_route(path, first, include_in_schema=False)
+    app.mount(PREFIX, site.application())

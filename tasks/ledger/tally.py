@@ -1,0 +1,53 @@
+"""Counts for people: what came, what was answered, how long it took. Each looks into an index only, or at a sample."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from tasks.ledger.engine import Database
+from tasks.ledger.schema import jobs
+from tasks.models import OWN_SOURCE, State
+
+SAMPLE = 2000
+"""Ended jobs whose time to answer is looked at."""
+
+
+class Tally:
+    """Asks for numbers."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def arrivals(self, since: int, step: int) -> dict[int, int]:
+        """Jobs received since then, by number of the step of time (both in milliseconds) in which they came."""
+        number = (jobs.c.received_at - since) // step
+        query = sa.select(number.label("n"), sa.func.count()).where(jobs.c.received_at >= since).group_by("n")
+        with self._database.read() as connection:
+            return {int(row[0]): int(row[1]) for row in connection.execute(query)}
+
+    def ended(self, since: int) -> list[tuple[int, int]]:
+        """The newest SAMPLE jobs that came since then and are done: when each ended, and how long it took (ms)."""
+        query = (
+            sa.select(jobs.c.updated_at, jobs.c.updated_at - jobs.c.received_at)
+            .where(jobs.c.state == State.DONE.value, jobs.c.received_at >= since, jobs.c.source != OWN_SOURCE)
+            .order_by(jobs.c.received_at.desc())
+            .limit(SAMPLE)
+        )
+        with self._database.read() as connection:
+            return [(int(row[0]), int(row[1])) for row in connection.execute(query)]
+
+    def labels(self, since: int) -> dict[str, int]:
+        """Jobs received since then, by label."""
+        query = (
+            sa.select(jobs.c.label, sa.func.count())
+            .where(jobs.c.label.is_not(None), jobs.c.received_at >= since)
+            .group_by(jobs.c.label)
+        )
+        with self._database.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+    def states(self, since: int) -> dict[str, int]:
+        """Jobs received since then, by state."""
+        query = sa.select(jobs.c.state, sa.func.count()).where(jobs.c.received_at >= since).group_by(jobs.c.state)
+        with self._database.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}

@@ -1,0 +1,32 @@
+// What makes the pages quicker to use. Without it everything can still be read and decided.
+
+const here = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+for (const time of document.querySelectorAll("time[datetime]")) {
+  time.title = time.textContent;
+  time.textContent = here.format(new Date(time.dateTime));
+}
+
+for (const all of document.querySelectorAll("input[data-all]")) {
+  all.addEventListener("change", () => {
+    for (const one of document.getElementsByName(all.dataset.all)) one.checked = all.checked;
+  });
+}
+
+const writes = (target) => target.closest("input:not([type=checkbox]), textarea, select, [contenteditable]") !== null;
+const links = [...document.querySelectorAll("[data-keys] tbody a")].filter((link, at, all) => link.closest("tr") !== all[at - 1]?.closest("tr"));
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || writes(event.target)) return;
+  const step = { j: 1, k: -1 }[event.key];
+  if (step && links.length) {
+    const at = links.indexOf(document.activeElement);
+    links[Math.min(Math.max(at + step, 0), links.length - 1)].focus();
+    event.preventDefault();
+    return;
+  }
+  const key = document.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
+  if (key) {
+    event.preventDefault();
+    if (key.matches("input, textarea, select")) key.focus();
+    else key.click();
+  }
+});
