@@ -67,6 +67,16 @@ class Listing:
         following = _place(found[limit - 1]) if len(found) > limit else None
         return Page(tuple(found[:limit]), following)
 
+    def queue(self, after: Place | None = None, limit: int = 50) -> list[Job]:
+        """What waits for a decision, oldest first, above `after`."""
+        query = sa.select(*_COLUMNS).where(jobs.c.state == State.REVIEW.value)
+        if after is not None:
+            above = sa.tuple_(sa.literal(after[0]), sa.literal(after[1]))
+            query = query.where(jobs.c.received_at >= after[0], sa.tuple_(jobs.c.received_at, jobs.c.id) > above)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(jobs.c.received_at, jobs.c.id).limit(limit)).all()
+        return [job_of(row) for row in rows]
+
     def by_name(self, text: str) -> Job | None:
         """The job whose id or Message-ID this is."""
         same = sa.or_(jobs.c.id == text.lower(), jobs.c.message_id.in_([text, f"<{text}>"]))

@@ -38,8 +38,12 @@ def reply(
     route: Route,
     tools: Answering,
     progress: Callable[[Progress], None] | None = None,
+    own_words: str = "",
 ) -> Reply:
-    """Write the answer and plan every delivery. Sends nothing."""
+    """Write the answer and plan every delivery. Sends nothing.
+
+    `own_words` are a reviewer's: the text that goes out in the place of what the template would say.
+    """
     label = classification.label
     specs = [spec for spec in (route.deliver or (TO_SENDER,)) if not spec.when or label in spec.when]
     template = route.template_for(label)
@@ -48,7 +52,10 @@ def reply(
     answer = Reply(not_sent_because=silence)
     wants_mail = any(spec.smtp and (spec.smtp != "sender" or not silence) for spec in specs)
     if template and wants_mail:
-        answer = _written(job, extracted, classification, route, template, tools, progress)
+        if own_words:
+            answer = Reply(template=template, subject=_subject(job, extracted), text=own_words)
+        else:
+            answer = _written(job, extracted, classification, route, template, tools, progress)
         answer = answer.model_copy(update={"not_sent_because": silence})
     deliveries: list[Delivery] = []
     for spec in specs:
@@ -58,6 +65,18 @@ def reply(
             target = recipient if spec.smtp == "sender" else spec.smtp
             deliveries.append(_mail(job, extracted.mail, route, answer, target, len(deliveries), tools))
     return answer.model_copy(update={"deliveries": tuple(deliveries)})
+
+
+def preview(job: Job, extracted: Extracted, classification: Classification, route: Route, templates: Path) -> Reply:
+    """The answer as it will look, without the sentences that the model would write, and without asking any model."""
+    label = classification.label
+    specs = [spec for spec in (route.deliver or (TO_SENDER,)) if not spec.when or label in spec.when]
+    template = route.template_for(label)
+    silence = _silence(job, extracted.mail, template, _recipient(job, extracted.mail), specs, label)
+    if silence:
+        return Reply(not_sent_because=silence)
+    text, _ = render(templates, template, _context(job, extracted, classification, ""))
+    return Reply(template=template, subject=_subject(job, extracted), text=text)
 
 
 def _recipient(job: Job, mail: MailFacts | None) -> str:
@@ -98,8 +117,12 @@ def _written(
         words, tokens = free.text, free.output_tokens
     context = _context(job, extracted, classification, words)
     text, html = render(tools.settings.templates_dir, template, context)
-    subject = extracted.mail.subject if extracted.mail else job.subject or job.name
+    subject = _subject(job, extracted)
     return Reply(template=template, subject=subject, text=text, html=html, free_text=words, output_tokens=tokens)
+
+
+def _subject(job: Job, extracted: Extracted) -> str:
+    return extracted.mail.subject if extracted.mail else job.subject or job.name
 
 
 def _context(job: Job, extracted: Extracted, classification: Classification, free_text: str) -> dict[str, Any]:

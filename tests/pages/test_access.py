@@ -2,45 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from config.passwords import hashed
 from config.settings import Settings
 from daemon.web.pages.ask import PREFIX
+from tests.pages.browsing import HASH, USERS, Browser
 from tests.pages.scenery import Desk, desk, web
 
-PASSWORD = "correct horse"
-HASH = hashed(PASSWORD)
-USERS = {"users": {"anna": HASH, "ben": HASH, "vera": HASH}, "reviewers": ["ben"], "admins": ["anna"]}
 MAIL = b"From: Ada <ada@sender.example>\r\nTo: office@harbourlane.example\r\nSubject: Hello\r\n\r\nPlease call me.\r\n"
-
-
-class Browser:
-    """Keeps cookies and sends forms as a browser does."""
-
-    def __init__(self, url: str, **headers: str) -> None:
-        self.http = httpx.Client(base_url=url, trust_env=False, timeout=30, headers=headers)
-
-    def get(self, path: str, **options: Any) -> httpx.Response:
-        return self.http.get(PREFIX + path, **options)
-
-    def token(self, path: str) -> str:
-        found = re.search(r'name="csrf" value="([0-9a-f]{64})"', self.get(path).text)
-        assert found
-        return found[1]
-
-    def post(self, path: str, page: str, headers: dict[str, str] | None = None, **form: str) -> httpx.Response:
-        return self.http.post(PREFIX + path, data={"csrf": self.token(page), **form}, headers=headers)
-
-    def log_in(self, name: str, password: str = PASSWORD, **form: str) -> httpx.Response:
-        return self.post("/login", "/login", name=name, password=password, **form)
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,11 @@ from starlette.responses import RedirectResponse
 
 from config.settings import Settings
 from daemon.web.auth import Guard
-from daemon.web.pages import audit, job, jobs, login
+from daemon.web.pages import audit, job, jobs, login, review
 from daemon.web.pages.access import Access
 from daemon.web.pages.ask import PREFIX
 from daemon.web.pages.frame import Frame
+from daemon.web.pages.routing import Routing
 from daemon.web.pages.site import Site
 from tasks.ledger import Ledger
 
@@ -20,10 +21,12 @@ def install(app: FastAPI, settings: Settings, ledger: Ledger, guard: Guard) -> N
     if not settings.pages.enabled:
         return
     site = Site(Access(settings, ledger, guard), Frame())
+    routing = Routing(settings)
     site.open("/static/{name}", site.frame.static)
     login.install(site)
     jobs.install(site, settings, ledger)
     job.install(site, settings, ledger)
+    review.install(site, settings, ledger, routing)
     audit.install(site, ledger)
 
     async def first() -> RedirectResponse:

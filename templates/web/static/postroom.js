@@ -15,6 +15,7 @@ for (const all of document.querySelectorAll("input[data-all]")) {
 const writes = (target) => target.closest("input:not([type=checkbox]), textarea, select, [contenteditable]") !== null;
 const links = [...document.querySelectorAll("[data-keys] tbody a")].filter((link, at, all) => link.closest("tr") !== all[at - 1]?.closest("tr"));
 document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && writes(event.target)) event.target.blur();
   if (event.ctrlKey || event.metaKey || event.altKey || writes(event.target)) return;
   const step = { j: 1, k: -1 }[event.key];
   if (step && links.length) {
