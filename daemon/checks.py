@@ -63,8 +63,8 @@ def never_trusted(settings: Settings, routes: Sequence[Route]) -> Iterator[Findi
 def dependencies(settings: Settings) -> Iterator[Finding]:
     """Look at each dependency in turn; a finding each."""
     yield _look("ledger", lambda: _ledger(settings), "check [ledger_url] or the rights on state_dir")
-    yield from _broker(settings)
-    yield from _model(settings)
+    yield from broker(settings)
+    yield from model(settings)
     out = settings.smtp_out
     yield _look(
         f"smtp_out {out.host}:{out.port}",
@@ -161,7 +161,8 @@ def _ledger(settings: Settings) -> str:
         ledger.close()
 
 
-def _broker(settings: Settings) -> Iterator[Finding]:
+def broker(settings: Settings) -> Iterator[Finding]:
+    """Whether the queues are there, and whether workers take from each of them."""
     if not settings.broker_url:
         yield Finding("broker", "ok", "none configured: `postroom up` starts an embedded Valkey")
         return
@@ -183,7 +184,8 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         yield Finding("workers", "ok", told)
 
 
-def _model(settings: Settings) -> Iterator[Finding]:
+def model(settings: Settings) -> Iterator[Finding]:
+    """Whether the model's server answers and has the model."""
     host = settings.model.address()
     try:
         names = {

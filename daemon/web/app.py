@@ -57,8 +57,9 @@ def make_app(
     app.include_router(api.health(settings, ledger))
     app.include_router(submit.router(settings, intake, guard, finished))
     app.include_router(sending.router(settings, ledger, guard))
-    app.include_router(api.router(settings, ledger, guard, stop or threading.Event()))
-    install_pages(app, settings, ledger, guard)
+    stop = stop or threading.Event()
+    app.include_router(api.router(settings, ledger, guard, stop))
+    install_pages(app, settings, ledger, guard, stop)
     _answer_with_problems(app)
     if not guard.asks_everybody:
         document = app.openapi

@@ -48,7 +48,7 @@ class Frame:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters.update(time=time_tag, ago=ago, size=size, percent=percent, state=in_words)
+        self._environment.filters.update(time=time_tag, ago=ago, span=span, size=size, percent=percent, state=in_words)
         self._environment.globals.update(ui=PREFIX, version=self._version)
 
     def page(self, ask: Ask, template: str, **context: Any) -> Response:

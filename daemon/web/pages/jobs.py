@@ -67,7 +67,6 @@ def install(site: Site, settings: Settings, ledger: Ledger) -> None:
         left = f", {len(chosen) - len(done)} were left as they are" if len(chosen) > len(done) else ""
         return to(f"/jobs?{urlencode({'done': f'{len(done)} jobs {told}{left}'})}")
 
-    site.get("/", lambda _ask: to("/jobs"))
     site.get("/jobs", listed)
     site.post("/jobs", many, "admin")
 

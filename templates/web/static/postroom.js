@@ -31,3 +31,49 @@ document.addEventListener("keydown", (event) => {
     else key.click();
   }
 });
+
+const live = document.querySelector("[data-live]");
+if (live) {
+  const body = document.querySelector("[data-live-rows]");
+  const cell = (row, text, kind) => {
+    const made = row.insertCell();
+    if (kind) made.className = kind;
+    made.textContent = text;
+    return made;
+  };
+  const show = (job) => {
+    const row = document.createElement("tr");
+    const link = document.createElement("a");
+    link.href = job.href;
+    link.textContent = job.title;
+    const what = cell(row, "", "what");
+    what.append(link);
+    if (job.reason) {
+      const why = document.createElement("span");
+      why.className = "small";
+      why.textContent = job.reason;
+      what.append(why);
+    }
+    const state = document.createElement("span");
+    state.className = `state ${job.state}`;
+    state.textContent = job.words;
+    cell(row, "").append(state);
+    cell(row, job.phase);
+    cell(row, job.tokens || "");
+    const far = document.createElement("progress");
+    far.max = 100;
+    far.value = job.percent;
+    far.setAttribute("aria-label", "How far");
+    cell(row, "").append(far);
+    return row;
+  };
+  const events = new EventSource(live.dataset.live);
+  events.addEventListener("jobs", (event) => {
+    const { jobs } = JSON.parse(event.data);
+    const chosen = document.activeElement?.getAttribute("href");
+    body.replaceChildren(...jobs.map(show));
+    document.querySelector("[data-live-empty]").hidden = jobs.length > 0;
+    if (chosen) [...body.querySelectorAll("a")].find((link) => link.getAttribute("href") === chosen)?.focus();
+  });
+  addEventListener("pagehide", () => events.close());
+}
