@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse
 
 from config.settings import Settings
 from daemon.web.auth import Guard
-from daemon.web.pages import audit, job, jobs, live, login, review, routes, today
+from daemon.web.pages import audit, contents, job, jobs, live, login, review, routes, today
 from daemon.web.pages.access import Access
 from daemon.web.pages.ask import PREFIX
 from daemon.web.pages.frame import Frame
@@ -29,6 +29,7 @@ def install(app: FastAPI, settings: Settings, ledger: Ledger, guard: Guard, stop
     today.install(site, settings, ledger)
     jobs.install(site, settings, ledger)
     job.install(site, settings, ledger)
+    contents.install(site, settings, ledger)
     review.install(site, settings, ledger, routing)
     live.install(site, ledger, stop)
     routes.install(site, settings, ledger, routing)

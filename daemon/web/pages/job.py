@@ -22,6 +22,10 @@ from tasks.intake import raw_of
 from tasks.ledger import DeliveryState, Ledger
 from tasks.models import RESTING, TERMINAL, Attempt, Classification, Document, Field, Job, Stage, first_stage
 
+PICTURED = frozenset(
+    {"application/pdf", "image/png", "image/jpeg", "image/gif", "image/tiff", "image/bmp", "image/webp"}
+)
+"""Content types whose pages are shown as pictures."""
 BODY_SHOWN = 20_000
 """Characters of a delivery and of an answer that the page shows."""
 _NO_TRY = frozenset({"transient", "permanent", "unavailable", "in-doubt"})
@@ -106,6 +110,7 @@ def about(ledger: Ledger, job: Job) -> dict[str, Any]:
         "events": [(event, _detail(event.detail)) for event in ledger.jobs.events(job.id)],
         "decisions": ledger.decisions.of(job.id),
         "stages": [stage.value for stage in list(Stage)[list(Stage).index(first_stage(job.kind)) :]],
+        "pictured": PICTURED,
         "resting": job.state in RESTING,
         "ended": job.state in TERMINAL,
     }
