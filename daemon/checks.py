@@ -79,8 +79,8 @@ def dependencies(settings: Settings) -> Iterator[Finding]:
     yield _look("blobs", lambda: open_store(settings).check(), "make room, or mend [blobs] or the rights on state_dir")
     found = broker(settings)
     yield found
-    if settings.broker_url and found.state == "ok":
-        yield from _workers(settings)
+    if found.state == "ok" and (consuming := consumers(settings)):
+        yield consuming
     yield from _of_the_ledger(settings, _rescues)
     yield model(settings)
     yield smtp_out(settings)
@@ -277,18 +277,20 @@ def broker(settings: Settings) -> Finding:
     return Finding("broker", "ok", address)
 
 
-def _workers(settings: Settings) -> Iterator[Finding]:
+def consumers(settings: Settings) -> Finding | None:
+    """Whether workers take from each queue; None where no broker is configured or it does not answer."""
+    if not settings.broker_url:
+        return None
     try:
         seen = workers(make_app(settings))
     except BROKER_ERRORS:
-        return  # it went down this moment, and the next look tells
+        return None  # the broker has a finding of its own
     unserved = set(QUEUES) - {queue for one in seen for queue in one["serves"].split(", ")}
     told = f"{len(seen)} consume: {'; '.join(one['serves'] for one in seen)}" if seen else "none is running"
     if seen and unserved:
         missing = f"nobody serves {', '.join(sorted(unserved))}"
-        yield Finding("workers", "failed", f"{told}; {missing}", f"start postroom worker --queues {min(unserved)}")
-    else:
-        yield Finding("workers", "ok", told)
+        return Finding("workers", "failed", f"{told}; {missing}", f"start postroom worker --queues {min(unserved)}")
+    return Finding("workers", "ok", told)
 
 
 def model(settings: Settings) -> Finding:

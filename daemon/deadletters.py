@@ -12,13 +12,14 @@ from typing import IO, Annotated, Any
 
 import typer
 
+from daemon.again import begins_at, run_again
 from daemon.console import ledger_of, one_line, settings_of
 from tasks.clock import iso, moment, now_ms
 from tasks.errors import Permanent
 from tasks.files import replacing
 from tasks.intake import raw_of
 from tasks.ledger import Ledger
-from tasks.models import Job, Stage, State, first_stage
+from tasks.models import Job, Stage, State
 from tasks.stores import Store, open_store
 from tasks.story import story
 
@@ -96,7 +97,9 @@ def retry(
     with ledger_of(context) as ledger:
         found = [ledger.jobs.find(job)] if job else _filter(state, source, label, since, reason).jobs(ledger)
         left = (
-            [] if dry_run else [one for one in found if not _again(ledger, one, stage, resend=resend, alone=bool(job))]
+            []
+            if dry_run
+            else [one for one in found if not run_again(ledger, one, stage, WHY, resend=resend, alone=bool(job))]
         )
     _tell(found, left, stage, dry_run=dry_run)
     if job and left:
@@ -106,29 +109,12 @@ def retry(
         print(f"{done} jobs {'would run' if dry_run else 'run'} again, {len(left)} were left as they are")
 
 
-def _again(ledger: Ledger, job: Job, stage: Stage | None, *, resend: bool, alone: bool) -> bool:
-    reopen = ("failed", "pending", "sent") if resend else ("failed", "pending")
-    try:  # `was`: one that somebody has moved since it was looked for is left alone
-        return ledger.jobs.retry(job.id, _begin(job, stage), why=WHY, reopen=reopen, was=job.state)
-    except Permanent:  # an alert, or a mail that has nothing to fetch
-        if alone:
-            raise
-        return False
-
-
-def _begin(job: Job, stage: Stage | None) -> Stage:
-    begin = stage or job.stage or Stage.DELIVER
-    if begin is Stage.FETCH and first_stage(job.kind) is not Stage.FETCH:
-        raise Permanent(f"{job.id} is a {job.kind.value}: only events have files to fetch; write --from extract")
-    return begin
-
-
 def _tell(found: list[Job], left: list[Job], stage: Stage | None, *, dry_run: bool) -> None:
     stay = {job.id for job in left}
     for job in found:
         if job.id not in stay:
-            told = f"would run again from {_begin(job, stage).value}: {one_line(job.reason)}"
-            print(f"{job.id} {told if dry_run else f'runs again from {_begin(job, stage).value}'}")
+            told = f"would run again from {begins_at(job, stage).value}: {one_line(job.reason)}"
+            print(f"{job.id} {told if dry_run else f'runs again from {begins_at(job, stage).value}'}")
 
 
 @commands.command(rich_help_panel="Questions")

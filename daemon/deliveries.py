@@ -10,11 +10,11 @@ from rich.markup import escape
 
 from config.settings import Settings
 from daemon.console import AsJson, JobArgument, console, ledger_of, print_json, printable, settings_of
-from daemon.redelivery import Which, report, wanted
+from daemon.redelivery import Which, chosen, report, wanted
 from tasks.clock import iso
 from tasks.errors import Permanent
-from tasks.ledger import DeliveryState, Ledger, Redelivery, obstacle
-from tasks.models import Attempt, Job
+from tasks.ledger import DeliveryState, Ledger, Redelivery
+from tasks.models import Attempt
 from tasks.story import delivery as told
 
 commands = typer.Typer(rich_markup_mode=None)
@@ -78,7 +78,7 @@ def redeliver(
         raise typer.BadParameter("--delivery goes with a JOB")
     with ledger_of(context) as ledger:
         if job:
-            found = [_chosen(ledger, ledger.jobs.find(job), delivery, resend=resend)]
+            found = [chosen(ledger, ledger.jobs.find(job), delivery, resend=resend)]
         else:
             asked: dict[str, Any] = {"endpoint": endpoint, "to": to, "since": since, "until": until, "limit": limit}
             found = _many(ledger, settings_of(context), state=state, resend=resend, **asked)
@@ -113,23 +113,6 @@ def _sum(found: list[Redelivery], *, dry_run: bool) -> None:
     number = sum(len(one.ordinals) for one in go)
     end = "; nothing was changed" if dry_run else ""
     print(f"deliveries {number}, jobs {len(go)}, left {len(found) - len(go)}{end}")
-
-
-def _chosen(ledger: Ledger, job: Job, number: int | None, *, resend: bool) -> Redelivery:
-    """What one job will send. Raises Permanent when that is nothing, or when it does not stand at its deliveries."""
-    planned = ledger.deliveries.of(job.id)
-    if not planned:
-        raise Permanent(f"{job.id} has nothing to send")
-    if why_not := obstacle(job):
-        raise Permanent(f"{job.id} was not changed: {why_not}")
-    asked = [one for one in planned if number in {None, one.delivery.ordinal}]
-    if not asked:
-        known = ", ".join(str(one.delivery.ordinal) for one in planned)
-        raise Permanent(f"{job.id} has no delivery {number}; it has {known}")
-    chosen = tuple(one.delivery.ordinal for one in asked if resend or one.state != "sent")
-    if not chosen:
-        raise Permanent("all of it was sent; --resend sends it again under the same key")
-    return Redelivery(job.id, chosen, ("failed", "pending", "sent") if resend else ("failed", "pending"), "")
 
 
 def _print(out: Console, state: DeliveryState, tries: list[Attempt]) -> None:

@@ -9,7 +9,8 @@ from config.settings import Settings
 from daemon.endpoints import known
 from tasks.clock import moment, now_ms
 from tasks.errors import Permanent
-from tasks.ledger import Ledger, Redelivery, Wanted
+from tasks.ledger import Ledger, Redelivery, Wanted, obstacle
+from tasks.models import Job
 
 
 class Which(StrEnum):
@@ -47,6 +48,23 @@ def wanted(
     transport, target = ("webhook", endpoint) if endpoint else ("smtp", to)
     states = ("failed", "sent") if chosen is Which.ALL else (chosen.value,)
     return Wanted(transport, target, states, begin, end, limit)
+
+
+def chosen(ledger: Ledger, job: Job, number: int | None, *, resend: bool) -> Redelivery:
+    """What one job will send. Raises Permanent when that is nothing, or when it does not stand at its deliveries."""
+    planned = ledger.deliveries.of(job.id)
+    if not planned:
+        raise Permanent(f"{job.id} has nothing to send")
+    if why_not := obstacle(job):
+        raise Permanent(f"{job.id} was not changed: {why_not}")
+    asked = [one for one in planned if number in {None, one.delivery.ordinal}]
+    if not asked:
+        known = ", ".join(str(one.delivery.ordinal) for one in planned)
+        raise Permanent(f"{job.id} has no delivery {number}; it has {known}")
+    chosen = tuple(one.delivery.ordinal for one in asked if resend or one.state != "sent")
+    if not chosen:
+        raise Permanent("all of it was sent; --resend sends it again under the same key")
+    return Redelivery(job.id, chosen, ("failed", "pending", "sent") if resend else ("failed", "pending"), "")
 
 
 def report(found: list[Redelivery], *, dry_run: bool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from celery import Celery
 
 from config.settings import Settings
+from daemon.indexing import Backfill
 from daemon.outages import Watcher
 from daemon.process import Process, stop_on_signals
 from daemon.retention import SlowTick
@@ -182,7 +183,7 @@ def run(
     """
     ledger = Ledger.open(settings.ledger)
     rescue = Rescue(settings, ledger, make_app(settings))
-    slow, watcher = SlowTick(settings, ledger), Watcher(settings, ledger)
+    slow, watcher, backfill = SlowTick(settings, ledger), Watcher(settings, ledger), Backfill(ledger)
     recorder = Recorder(ledger, this_process())
     recorder.start()
     ready(f"rescue every {settings.rescue.tick:g} s")
@@ -195,6 +196,7 @@ def run(
             watcher.look(rescue.broker_down)
             ledger.tallies.count_arrivals(meters.RECEIVED.name)
             slow.step()
+            backfill.step()
         except Unavailable as error:
             watcher.ledger_down(error)
         alive()

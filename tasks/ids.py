@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 
 from tasks.clock import now_ms
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 LENGTH = 26
+_ID = re.compile(rf"[0-9a-z]{{{LENGTH}}}")
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 
 
@@ -23,3 +25,8 @@ def number_of(job_id: str) -> int:
     for character in job_id:
         number = number << 5 | _ALPHABET.index(character)
     return number & ((1 << 128) - 1)
+
+
+def is_job_id(text: str) -> bool:
+    """Whether it could be one: nothing else has to be asked of a database."""
+    return _ID.fullmatch(text) is not None

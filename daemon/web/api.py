@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 from collections.abc import AsyncIterator
 from http import HTTPStatus
@@ -21,7 +20,7 @@ from daemon.web.results import result_of
 from tasks.app import BROKER_ERRORS, make_app, ping
 from tasks.clock import now_ms
 from tasks.errors import Permanent, Unavailable
-from tasks.ids import LENGTH
+from tasks.ids import is_job_id
 from tasks.intake import raw_of
 from tasks.ledger import Ledger, Scope
 from tasks.models import RESTING, TERMINAL, Job, State
@@ -29,7 +28,6 @@ from tasks.payload import Payload
 from tasks.stores import open_store
 from tasks.story import story, summary
 
-_ID = re.compile(rf"[0-9a-z]{{{LENGTH}}}")
 _PLAIN = r"^[^\x00]*$"  # no database takes a NUL in a text
 
 
@@ -166,7 +164,7 @@ class _Streams:
 
 
 def _found(ledger: Ledger, job_id: str) -> Job:
-    found = ledger.jobs.get(job_id) if _ID.fullmatch(job_id) else None
+    found = ledger.jobs.get(job_id) if is_job_id(job_id) else None
     if found is None:
         raise Refused(HTTPStatus.NOT_FOUND, "no-job", "there is no job with this id")
     return found

@@ -19,6 +19,7 @@ from daemon.listeners.webhook_limits import Gone
 from daemon.listeners.webhook_problems import Refused, bad_parameters
 from daemon.web import api, metrics, openapi, sending, submit
 from daemon.web.auth import Guard
+from daemon.web.pages.install import install as install_pages
 from daemon.web.results import finished_by
 from tasks.errors import Unavailable
 from tasks.intake import Intake
@@ -54,7 +55,9 @@ def make_app(
     app.include_router(metrics.router(settings, ledger, guard))
     app.include_router(submit.router(settings, intake, guard, finished))
     app.include_router(sending.router(settings, ledger, guard))
-    app.include_router(api.router(settings, ledger, guard, stop or threading.Event()))
+    stop = stop or threading.Event()
+    app.include_router(api.router(settings, ledger, guard, stop))
+    install_pages(app, settings, ledger, guard, stop)
     _answer_with_problems(app)
     if not guard.asks_everybody:
         document = app.openapi

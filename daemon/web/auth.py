@@ -64,24 +64,28 @@ class Guard:
 
 
 def from_this_machine(request: Request) -> bool:
-    """Whether a program on this machine asks for itself.
+    """Whether a program on this machine asks for itself, and not the browser in which somebody else's page runs."""
+    if not on_this_machine(request):
+        return False
+    origin = request.headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != request.headers.get("host", ""):
+        return False
+    return request.headers.get("sec-fetch-site", "none") in _OWN_PAGE
 
-    A loopback peer alone does not tell: a proxy is one too, and so is the browser in which somebody else's page runs.
-    The Host has to be a loopback name as well, because a stranger's host name can be made to resolve to loopback.
+
+def on_this_machine(request: Request) -> bool:
+    """Whether a program on this machine asks, be it a browser that was led here by somebody else's page.
+
+    A loopback peer alone does not tell: a proxy is one too. The Host has to be a loopback name as well, because a
+    stranger's host name can be made to resolve to loopback.
     """
     if request.client is None or not _loopback(request.client.host) or _BY_PROXY & set(request.headers):
         return False
-    host = request.headers.get("host", "")
     try:
-        name = urlsplit(f"//{host}").hostname or ""
+        name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
     except ValueError:
         return False
-    if not _loopback(name):
-        return False
-    origin = request.headers.get("origin")
-    if origin is not None and origin.partition("://")[2] != host:
-        return False
-    return request.headers.get("sec-fetch-site", "none") in _OWN_PAGE
+    return _loopback(name)
 
 
 def _loopback(host: str) -> bool:

@@ -6,28 +6,34 @@ from tasks.ledger.archive import Archive, Rule
 from tasks.ledger.arrivals import Arrival, Arrivals
 from tasks.ledger.backlog import Backlog
 from tasks.ledger.census import Census
+from tasks.ledger.decisions import Decision, Decisions, decided_now
 from tasks.ledger.deliveries import Deliveries
 from tasks.ledger.digests import Digests
 from tasks.ledger.endpoints import Endpoint, Endpoints
 from tasks.ledger.engine import Database
+from tasks.ledger.figures import Figures
 from tasks.ledger.imap_folders import ImapFolders, Watched
 from tasks.ledger.imap_messages import ImapMessages
 from tasks.ledger.jobs import Jobs, Open
 from tasks.ledger.leases import Held, Lease, Leases
+from tasks.ledger.listing import Listing
 from tasks.ledger.notices import Notice, Notices
 from tasks.ledger.outages import Outage, Outages
 from tasks.ledger.redeliveries import Redeliveries, Redelivery, Wanted, obstacle
 from tasks.ledger.rescues import Look, Rescues
 from tasks.ledger.rows import DeliveryState, Event
+from tasks.ledger.search import Search
 from tasks.ledger.tallies import Gauge, Tallies, Tally
 from tasks.ledger.together import Together
 from tasks.ledger.tokens import Scope, Token, Tokens
 from tasks.ledger.traces import Traces
+from tasks.ledger.visitors import Visitors
 
 __all__ = [
     "Archive",
     "Arrival",
     "Arrivals",
+    "Decision",
     "DeliveryState",
     "Endpoint",
     "Event",
@@ -50,6 +56,7 @@ __all__ = [
     "Tokens",
     "Wanted",
     "Watched",
+    "decided_now",
     "obstacle",
 ]
 
@@ -77,6 +84,11 @@ class Ledger:
         self.archive = Archive(self.database)
         self.imap_messages = ImapMessages(self.database)
         self.imap_folders = ImapFolders(self.database)
+        self.search = Search(self.database)
+        self.listing = Listing(self.database, self.search)
+        self.figures = Figures(self.database)
+        self.decisions = Decisions(self.database)
+        self.visitors = Visitors(self.database)
 
     @classmethod
     def open(cls, url: str) -> Ledger:

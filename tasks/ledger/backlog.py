@@ -9,8 +9,9 @@ import sqlalchemy as sa
 from tasks.clock import now_ms
 from tasks.ledger.engine import Database
 from tasks.ledger.jobs import Open
+from tasks.ledger.rows import JOB_COLUMNS, job_of
 from tasks.ledger.schema import jobs
-from tasks.models import OWN_SOURCE, RESTING, Stage, State
+from tasks.models import OWN_SOURCE, RESTING, Job, Stage, State
 
 FUTURE_MS = 60_000
 """What was written so far ahead of now was written before the clock was set back: it tells nothing."""
@@ -90,6 +91,18 @@ class Backlog:
         with self._database.read() as connection:
             since: int | None = connection.execute(query).scalar_one()
         return since
+
+    def running(self, limit: int) -> list[Job]:
+        """Jobs that a worker has in hand, then those that are next."""
+        columns = [jobs.c[name] for name in JOB_COLUMNS]
+        held = sa.select(*columns).where(jobs.c.lease_owner != "").limit(limit)
+        following = sa.select(*columns).where(jobs.c.stage.is_not(None), jobs.c.lease_owner == "")
+        following = following.where(jobs.c.state.not_in(_RESTING)).order_by(jobs.c.due_at, jobs.c.received_at)
+        with self._database.read() as connection:
+            found = [job_of(row) for row in connection.execute(held)]
+            found.sort(key=lambda job: (job.received_at, job.id))
+            more = connection.execute(following.limit(limit - len(found))) if len(found) < limit else ()
+            return [*found, *(job_of(row) for row in more)]
 
     @staticmethod
     def _mark(connection: sa.Connection, job_ids: Sequence[str], at: int | None) -> None:

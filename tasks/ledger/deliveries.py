@@ -95,6 +95,12 @@ class Deliveries:
             ).all()
         return [attempt_of(row) for row in rows]
 
+    def responses_of(self, job_id: str) -> dict[int, str]:
+        """What the other side answered in full, by attempt; those that were answered with nothing are left out."""
+        mine = sa.select(attempts.c.id, attempts.c.response).where(attempts.c.job_id == job_id)
+        with self._database.read() as connection:
+            return {row.id: row.response for row in connection.execute(mine.where(attempts.c.response != ""))}
+
     def begin(self, lease: Lease, ordinal: int, number: int) -> int:
         """Commit the row of an attempt that is about to start; its id. Raises LeaseLost.
 

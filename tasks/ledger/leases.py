@@ -19,6 +19,7 @@ from tasks.ledger.direct import Direct
 from tasks.ledger.engine import Database
 from tasks.ledger.rows import JOB_COLUMNS, event_row, job_from
 from tasks.ledger.schema import documents, events, job_blobs, jobs, results
+from tasks.ledger.search import index
 from tasks.ledger.together import Together
 from tasks.models import RESTING, Document, Job, Stage, State
 
@@ -133,6 +134,8 @@ class Leases:
                 _replace_documents(connection, lease.job_id, texts)
             if blobs is not None:
                 _replace_blobs(connection, lease.job_id, blobs)
+            if texts is not None or "fields" in value:  # what a job can be found by
+                index(connection, self._database.is_sqlite, lease.job_id)
             self._events.insert(connection, event_row(lease.job_id, event, lease.stage, detail, now))
             return moved
 

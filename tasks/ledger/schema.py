@@ -68,6 +68,14 @@ jobs = Table(
     Index(None, "state", "received_at"),
     Index(None, "message_id", sqlite_where=text("message_id <> ''"), postgresql_where=text("message_id <> ''")),
     Index(None, "thread", sqlite_where=text("thread <> ''"), postgresql_where=text("thread <> ''")),
+    # only of jobs that were judged, so that accepting costs nothing more
+    Index(
+        None,
+        "label",
+        "received_at",
+        sqlite_where=text("label IS NOT NULL"),
+        postgresql_where=text("label IS NOT NULL"),
+    ),
     # who has written before: only of jobs that are done, so that accepting costs nothing more
     Index("ix_jobs_known", text("lower(sender)"), sqlite_where=text(DONE_SENDERS), postgresql_where=text(DONE_SENDERS)),
     # what the rescue looks at: open jobs only, so that its cost does not grow with the archive

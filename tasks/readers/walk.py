@@ -15,6 +15,7 @@ from tasks.readers.language import language_of
 from tasks.readers.limits import Limits
 from tasks.readers.mail import ParsedMail, Part
 from tasks.readers.names import clean_name, default_name
+from tasks.readers.opening import mail_of
 from tasks.readers.sandbox.client import SANDBOX, Result
 from tasks.readers.sniffing import OCTETS, sniff
 
@@ -105,7 +106,7 @@ class _Reading:
     def mail(self, raw: bytes) -> Extracted:
         """Read a mail: its structure first, then its body, then each attachment."""
         try:
-            parsed = _parsed(SANDBOX.call({"op": "mail"}, raw, self._limits))
+            parsed = mail_of(SANDBOX.call({"op": "mail"}, raw, self._limits))
         except Unreadable as error:
             self._add(_Item(raw, "body", "message/rfc822"), "message/rfc822", status="unreadable", reason=error.reason)
             return Extracted(mail=self._head_only(raw), documents=tuple(self.documents))
@@ -147,7 +148,7 @@ class _Reading:
         """Facts of a mail whose body broke the parser: from its header alone."""
         end = _END_OF_HEADER.search(raw, 0, _HEAD_BYTES)
         try:
-            return _parsed(SANDBOX.call({"op": "mail"}, raw[: end.start() if end else _HEAD_BYTES], self._limits)).facts
+            return mail_of(SANDBOX.call({"op": "mail"}, raw[: end.start() if end else _HEAD_BYTES], self._limits)).facts
         except Unreadable:
             return None
 
@@ -300,12 +301,6 @@ class _Reading:
                 parent=item.parent,
             )
         )
-
-
-def _parsed(result: Result) -> ParsedMail:
-    header = result.header["mail"]
-    header["parts"] = [{**part, "data": data} for part, data in zip(header["parts"], result.blobs, strict=True)]
-    return ParsedMail.model_validate(header)
 
 
 def _groups(parts: Sequence[Part]) -> list[list[Part]]:

@@ -41,11 +41,13 @@ def reply(
     route: Route,
     tools: Answering,
     progress: Callable[[Progress], None] | None = None,
+    own_words: str = "",
 ) -> Reply:
     """Write the answer and plan every delivery. Sends nothing.
 
     On a replay, what goes the same way to the same target as before keeps its ordinal, and with it its name, however
     the route's list has changed: so what was sent is recognised here, and what may have arrived by the receiver.
+    `own_words` are a reviewer's: the text that goes out in the place of what the template would say.
     """
     label = classification.label
     specs = [spec for spec in (route.deliver or (TO_SENDER,)) if not spec.when or label in spec.when]
@@ -55,7 +57,10 @@ def reply(
     answer = Reply(not_sent_because=silence)
     wants_mail = any(spec.smtp and (spec.smtp != "sender" or not silence) for spec in specs)
     if template and wants_mail:
-        answer = _written(job, extracted, classification, route, template, tools, progress)
+        if own_words:
+            answer = Reply(template=template, subject=_subject(job, extracted), text=own_words)
+        else:
+            answer = _written(job, extracted, classification, route, template, tools, progress)
         answer = answer.model_copy(update={"not_sent_because": silence})
     deliveries: list[Delivery] = []
     number = _numbering(tools.planned(job.id))
@@ -83,6 +88,18 @@ def _numbering(before: Iterable[tuple[int, str, str]]) -> Callable[[str, str], i
         return next(free)
 
     return number
+
+
+def preview(job: Job, extracted: Extracted, classification: Classification, route: Route, templates: Path) -> Reply:
+    """The answer as it will look, without the sentences that the model would write, and without asking any model."""
+    label = classification.label
+    specs = [spec for spec in (route.deliver or (TO_SENDER,)) if not spec.when or label in spec.when]
+    template = route.template_for(label)
+    silence = _silence(job, extracted.mail, template, _recipient(job, extracted.mail), specs, label)
+    if silence:
+        return Reply(not_sent_because=silence)
+    text, _ = render(templates, template, _context(job, extracted, classification, ""))
+    return Reply(template=template, subject=_subject(job, extracted), text=text)
 
 
 def _recipient(job: Job, mail: MailFacts | None) -> str:
@@ -123,8 +140,12 @@ def _written(
         words, tokens = free.text, free.output_tokens
     context = _context(job, extracted, classification, words)
     text, html = render(tools.settings.templates_dir, template, context)
-    subject = extracted.mail.subject if extracted.mail else job.subject or job.name
+    subject = _subject(job, extracted)
     return Reply(template=template, subject=subject, text=text, html=html, free_text=words, output_tokens=tokens)
+
+
+def _subject(job: Job, extracted: Extracted) -> str:
+    return extracted.mail.subject if extracted.mail else job.subject or job.name
 
 
 def _context(job: Job, extracted: Extracted, classification: Classification, free_text: str) -> dict[str, Any]:

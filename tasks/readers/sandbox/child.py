@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import Unreadable
-from tasks.readers import mail, ocr, registry, signed
+from tasks.readers import mail, ocr, picture, registry, signed
 from tasks.readers.content import Content, Source
 from tasks.readers.language import language_of
 from tasks.readers.limits import Limits
@@ -88,12 +88,17 @@ def warm_up() -> None:
 
 
 def answer(request: dict[str, Any], data: bytes, limits: Limits) -> Answer:
-    """The result of one request: `mail` (structure only), `dkim` (whose signatures hold) or `read` (text of one file)."""
+    """The result of one request.
+
+    `mail`: structure only; `dkim`: whose signatures hold; `picture`: one page as PNG; `read`: text of one file.
+    """
     try:
         if request["op"] == "mail":
             return _mail(data)
         if request["op"] == "dkim":
             return {"status": "read", "good": signed.good(data, request["signatures"], request["keys"])}, []
+        if request["op"] == "picture":
+            return {"status": "read"}, [picture.picture(data, request["as"], request["page"], request["quotes"])]
         return _read(request, data, limits)
     except Unreadable as error:
         return {"status": "unreadable", "reason": error.reason}, []

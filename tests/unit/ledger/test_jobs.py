@@ -26,8 +26,9 @@ def test_the_newest_revision_is_the_one_that_the_code_names() -> None:
 
 def test_the_migrations_make_the_schema_that_the_code_has(ledger: Ledger) -> None:
     """A table changed without a migration is found here."""
-    with ledger.database.write() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    ours = {"include_name": lambda name, kind, _parents: not (kind == "table" and name.startswith("search_words"))}
+    with ledger.database.write() as connection:  # search_words is virtual on SQLite, with tables of its own behind it
+        assert compare_metadata(MigrationContext.configure(connection, opts=ours), metadata) == []
 
 
 def test_a_ledger_of_another_version_is_refused(ledger: Ledger) -> None:

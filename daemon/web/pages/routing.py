@@ -1,0 +1,39 @@
+"""The routes as the pages know them: read anew every few seconds, so that an edited file shows."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from config.errors import ConfigError
+from config.routes import Route, load_routes
+from config.settings import Settings
+from daemon.web.pages.ask import Stop
+from daemon.web.pages.kept import Kept
+from tasks.models import Extracted, Job
+from tasks.routing import choose
+
+SECONDS = 5.0
+
+
+class Routing:
+    """Reads the routes when they are asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._kept = Kept(self._read, SECONDS)
+
+    def all(self) -> tuple[Route, ...]:
+        """Every route in order. Raises Stop when a file of theirs is wrong."""
+        return self._kept()
+
+    def of(self, job: Job, extracted: Extracted, raw: bytes) -> Route:
+        """The route of a job; for one that was never judged, the one that it would take."""
+        named = next((route for route in self.all() if route.name == job.route), None)
+        return named or choose(self.all(), job, extracted, raw)
+
+    def _read(self) -> tuple[Route, ...]:
+        settings = self._settings
+        try:
+            return load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
+        except ConfigError as error:
+            raise Stop(HTTPStatus.CONFLICT, "The routes cannot be read", str(error)) from None

@@ -1,0 +1,37 @@
+"""A browser and a day's work, shared by the tests of the pages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.pages.scenery import Desk, a_day, desk, web
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """A ledger with the demo's inputs in it."""
+    for name in [name for name in os.environ if name.startswith("POSTROOM_") and not name.startswith("POSTROOM_TEST_")]:
+        del os.environ[name]
+    with desk(tmp_path_factory.mktemp("day")) as made:
+        a_day(made)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def url(day: Desk) -> Iterator[str]:
+    """The address of the web process over it."""
+    with web(day) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Debian's Chromium; without it the tests in a browser are skipped."""
+    found = shutil.which("chromium")
+    if not found:
+        pytest.skip("chromium is not installed: sudo apt install chromium")
+    return found

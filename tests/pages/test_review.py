@@ -1,0 +1,198 @@
+"""Deciding what rests in review: once, on record, with corrections that count."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from daemon.demo.inputs import Expected
+from tasks.models import Job, Stage
+from tests.pages.browsing import USERS, Browser
+from tests.pages.scenery import Desk, desk, web
+
+INVOICE = (
+    "From: Ada <ada@sender.example>\r\nTo: office@harbourlane.example\r\nSubject: Invoice {0}\r\n"
+    "Message-ID: <{0}@sender.example>\r\nDate: Mon, 02 Nov 2026 10:00:00 +0000\r\n\r\n"
+    "Hill Ltd, invoice {0}. Total due EUR 761.60, please pay.\r\n"
+)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Desk, str]]:
+    with desk(tmp_path_factory.mktemp("review"), pages=USERS) as made, web(made) as url:
+        yield made, url
+
+
+@pytest.fixture
+def waiting(house: tuple[Desk, str], request: pytest.FixtureRequest) -> Job:
+    """A job of this test's own that rests in review."""
+    name = f"case-{abs(hash(request.node.name)) % 10_000}"
+    fields = {"vendor": "Hill Ltd", "number": name, "total": "761.60", "currency": "EUR"}
+    return house[0].mail(name, INVOICE.format(name).encode(), Expected(label="invoice", fields=fields), 0.55)
+
+
+@pytest.fixture
+def ben(house: tuple[Desk, str]) -> Browser:
+    browser = Browser(house[1])
+    browser.log_in("ben")
+    return browser
+
+
+def form(page: httpx.Response) -> dict[str, str]:
+    """What the form on the page holds, as a browser would send it."""
+    values = dict(re.findall(r'<input [^>]*?name="([^"]+)" value="([^"]*)"', page.text))
+    text = re.search(r"<textarea[^>]*>(.*?)</textarea>", page.text, re.DOTALL)
+    return {**values, "text": text[1].replace("\n", "\r\n") if text else "", "reason": ""}
+
+
+def decide(browser: Browser, job: Job, action: str, **changes: str) -> httpx.Response:
+    page = browser.get(f"/review/{job.id}")
+    changed = {key.replace("__", "."): value for key, value in changes.items()}
+    return browser.http.post(f"/ui/review/{job.id}", data={**form(page), **changed, "action": action})
+
+
+def name_of(made: Desk, job: Job) -> str:
+    return next(name for name, job_id in made.jobs.items() if job_id == job.id)
+
+
+def sent_text(made: Desk, job: Job) -> str:
+    """The reply that went out, after the stages that were left."""
+    made.go_on(name_of(made, job))
+    [mail] = [one for one in made.ledger.deliveries.of(job.id) if one.delivery.transport == "smtp"]
+    assert mail.state == "sent"
+    return mail.delivery.body.decode()
+
+
+def test_an_unchanged_case_goes_on_as_the_template_writes_it(
+    house: tuple[Desk, str], waiting: Job, ben: Browser
+) -> None:
+    """Approved with one click; who and when is on record and on the page."""
+    made = house[0]
+    assert decide(ben, waiting, "approve").status_code == 303
+    assert "761.60" in sent_text(made, waiting)
+    [decision] = made.ledger.decisions.of(waiting.id)
+    assert (decision.who, decision.verdict, decision.corrects, decision.reply_text) == ("ben", "approved", False, "")
+    assert "Approved by ben" in ben.get(f"/jobs/{waiting.id}").text
+    assert ("ben", "approved") in [(deed.who, deed.action) for _, deed in made.ledger.visitors.deeds()]
+
+
+def test_a_corrected_value_is_what_is_sent(house: tuple[Desk, str], waiting: Job, ben: Browser) -> None:
+    """In its normal form, and the reply says it though nobody touched the reply; the model's value stays on record."""
+    made = house[0]
+    assert decide(ben, waiting, "approve", field__total="EUR 716,60").status_code == 303
+    text = sent_text(made, waiting)
+    assert "716.60" in text
+    assert "761.60" not in text
+    [decision] = made.ledger.decisions.of(waiting.id)
+    assert (decision.fields["total"], decision.fields_before["total"]) == ("716.60", "761.60")
+
+
+def test_an_edited_reply_goes_out_in_the_reviewers_words(house: tuple[Desk, str], waiting: Job, ben: Browser) -> None:
+    """As plain text, in the thread of the mail."""
+    assert decide(ben, waiting, "approve", text="We call you.\r\n\r\nBen").status_code == 303
+    text = sent_text(house[0], waiting)
+    assert "We call you.\r\n\r\nBen" in text
+    assert "thank you" not in text.lower()
+    assert "In-Reply-To: <case-" in text
+
+
+def test_another_label_brings_its_own_values_and_reply(house: tuple[Desk, str], waiting: Job, ben: Browser) -> None:
+    """The form shows what is asked for there; the list shows the new label."""
+    page = ben.get(f"/review/{waiting.id}?label=complaint")
+    assert 'name="field.order_number"' in page.text
+    assert 'name="field.vendor"' not in page.text
+    answer = ben.http.post(
+        f"/ui/review/{waiting.id}", data={**form(page), "field.order_number": "HL-1", "action": "approve"}
+    )
+    assert answer.status_code == 303
+    job = house[0].ledger.jobs.get(waiting.id)
+    assert job
+    assert (job.label, job.confidence) == ("complaint", 1.0)
+    assert "HL-1" in sent_text(house[0], waiting)
+
+
+def test_a_value_that_is_none_is_told_beside_it(house: tuple[Desk, str], waiting: Job, ben: Browser) -> None:
+    """Nothing is decided, and nothing that was typed is lost."""
+    page = decide(ben, waiting, "approve", field__total="a lot", text="My own words.")
+    assert page.status_code == 200
+    assert 'aria-invalid="true"' in page.text
+    assert 'value="a lot"' in page.text
+    assert "My own words." in page.text
+    assert house[0].job(name_of(house[0], waiting)).state.value == "review"
+
+
+def test_the_preview_decides_nothing(house: tuple[Desk, str], waiting: Job, ben: Browser) -> None:
+    """It shows the reply with the values as they are in the form."""
+    page = decide(ben, waiting, "preview", field__total="99.95")
+    assert "99.95" in form(page)["text"]
+    assert house[0].job(name_of(house[0], waiting)).state.value == "review"
+    answer = ben.http.post(f"/ui/review/{waiting.id}", data={**form(page), "action": "approve"})
+    assert answer.status_code == 303
+    assert house[0].ledger.decisions.of(waiting.id)[0].reply_text == ""
+
+
+def test_a_rejection_needs_a_reason_and_ends_the_job(house: tuple[Desk, str], waiting: Job, ben: Browser) -> None:
+    """Nothing is sent."""
+    assert decide(ben, waiting, "reject").status_code == 409
+    assert decide(ben, waiting, "reject", reason="not for us").status_code == 303
+    job = house[0].job(name_of(house[0], waiting))
+    assert (job.state.value, job.reason) == ("cancelled", "not for us")
+    assert house[0].ledger.deliveries.of(job.id) == []
+
+
+def test_two_people_cannot_decide_twice(house: tuple[Desk, str], waiting: Job, ben: Browser) -> None:
+    """Both have the page open; the second one is told who was faster, and nothing of theirs happens."""
+    anna = Browser(house[1])
+    anna.log_in("anna")
+    mine = form(ben.get(f"/review/{waiting.id}"))
+    hers = form(anna.get(f"/review/{waiting.id}"))
+    assert anna.http.post(f"/ui/review/{waiting.id}", data={**hers, "action": "approve"}).status_code == 303
+    late = ben.http.post(f"/ui/review/{waiting.id}", data={**mine, "action": "reject", "reason": "no"})
+    assert late.status_code == 409
+    assert "anna has approved it already" in late.text
+    assert len(house[0].ledger.decisions.of(waiting.id)) == 1
+
+
+def test_a_page_from_before_the_job_was_judged_anew_decides_nothing(
+    house: tuple[Desk, str], waiting: Job, ben: Browser
+) -> None:
+    """What the reviewer saw is no longer what it is."""
+    made = house[0]
+    old = form(ben.get(f"/review/{waiting.id}"))
+    made.ledger.jobs.retry(waiting.id, Stage.CLASSIFY, why="again")
+    made.judge.confidence = 0.5
+    made.judge.expected = Expected(label="order")
+    assert made.go_on(name_of(made, waiting)).state.value == "review"
+    late = ben.http.post(f"/ui/review/{waiting.id}", data={**old, "action": "approve"})
+    assert late.status_code == 409
+    assert made.ledger.decisions.of(waiting.id) == []
+
+
+def test_viewers_look_and_do_not_decide(house: tuple[Desk, str], waiting: Job) -> None:
+    """Nor do they get the form or the export."""
+    vera = Browser(house[1])
+    vera.log_in("vera")
+    assert f"/ui/jobs/{waiting.id}" in vera.get("/review").text
+    assert vera.get(f"/review/{waiting.id}").status_code == 403
+    assert vera.get("/review/corrections.jsonl").status_code == 403
+    assert vera.post(f"/review/{waiting.id}", "/jobs", action="approve", seen="3").status_code == 403
+
+
+def test_looking_never_decides(house: tuple[Desk, str], waiting: Job, ben: Browser) -> None:
+    """A link, followed by a person or by a mail scanner, only opens the page."""
+    ben.get(f"/review/{waiting.id}?action=approve&seen={waiting.lease_token}")
+    assert house[0].job(name_of(house[0], waiting)).state.value == "review"
+
+
+def test_decisions_are_exported_as_labelled_cases(house: tuple[Desk, str], waiting: Job, ben: Browser) -> None:
+    """One JSON object a line: what it is, and what the model had said."""
+    decide(ben, waiting, "approve", field__total="700.00")
+    answer = ben.get("/review/corrections.jsonl")
+    cases = {case["job"]: case for case in map(json.loads, answer.text.splitlines())}
+    case = cases[waiting.id]
+    assert (case["label"], case["model_label"], case["corrected"], case["by"]) == ("invoice", "invoice", True, "ben")
+    assert (case["fields"]["total"], case["model_fields"]["total"]) == ("700.00", "761.60")
