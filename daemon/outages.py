@@ -38,12 +38,16 @@ class Watcher:
         self._broker_away: int | None = 0
         """Since when; 0 at first: another process may have left it open."""
         self._written = 0
+        self._proved = 0
         self._reporter = Reporter(settings, ledger)
         self._carrier = Carrier(settings, ledger, self._reporter)
 
     def look(self, broker: str) -> None:
         """Tell what is to be told. `broker` says why the broker does not answer; empty when it does. Raises Unavailable."""
         now = now_ms()
+        if abs(now - self._proved) >= AGAIN_MS:  # one that only answers takes no message: a full disk, for instance
+            self._ledger.database.check_writable()
+            self._proved = now
         self._ledger_is_back(now)
         self._look_at_broker(broker, now)
         self._reporter.look()

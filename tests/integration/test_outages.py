@@ -344,6 +344,30 @@ def test_check_tells_which_breaker_is_open(shop: Workshop, intake: Intake, clock
 
 
 @pytest.mark.sqlite_only
+def test_a_ledger_that_takes_nothing_is_away(
+    settings: Settings, ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rescue that has nothing to write finds it all the same, and tells it like any other outage."""
+    lines: list[str] = []
+    monkeypatch.setattr(watching.log, "rescue_waits", lines.append)
+    monkeypatch.setattr(engine, "BUSY_MS", 200)
+    watcher = Watcher(configured(settings), ledger)
+    watcher.look("")
+    ledger.database.close()
+    other = sqlite3.connect(settings.state_dir / "ledger.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for _ in range(3):
+        clock.on(60)
+        with pytest.raises(Unavailable) as down:
+            watcher.look("")
+        watcher.ledger_down(down.value)
+    other.close()
+    watcher.look("")
+    assert [("locked" in line) for line in lines] == [True]
+    assert subjects(ledger) == ["the ledger works again"]
+
+
+@pytest.mark.sqlite_only
 def test_a_ledger_that_takes_nothing_is_not_ready(
     settings: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
