@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from config.inbound import Section
 
@@ -62,6 +62,13 @@ class WorkerSettings(Section):
         ge=0,
         description="The same for deliver; 0: three times `lease`, because what is given away too early is sent twice.",
     )
+
+    @field_validator("fetch_lease", "extract_lease", "classify_lease", "reply_lease", "deliver_lease")
+    @classmethod
+    def _long_enough(cls, value: float) -> float:
+        if 0 < value <= 1:
+            raise ValueError("a beat comes once a second at most: write 0, or more than 1")
+        return value
 
     def lease_of(self, stage: str) -> float:
         """Seconds that the lease of `stage` outlives the last beat."""
