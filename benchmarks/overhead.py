@@ -229,14 +229,21 @@ def main() -> None:
             rig.burst(options.jobs // 4)
         print(f"{'':>12}{'jobs/s':>18}{'':>7}{'CPU ms a job':>18}{'bare ms':>14}{'Postroom ms':>14}")
         print("  ended jobs     bare Postroom  ratio     bare Postroom    p50    p99    p50    p99")
-        for size in map(int, options.rows.split(",")):
+        sizes, cost = [int(size) for size in options.rows.split(",")], []
+        for size in sizes:
             rows.fill(side.file, size)
-            measure(size, bare, ours, options)
-        grown(ours, options.jobs)
+            cost.append(measure(size, bare, ours, options))
+        print(
+            f"a job's CPU time with {sizes[-1]} ended jobs in the ledger: {cost[-1] / cost[0]:.2f} of that with {sizes[0]}"
+        )
+        before = rows.size(side.file)
+        ours.burst(options.jobs)
+        each = (rows.size(side.file) - before) / options.jobs
+        print(f"the ledger grows by {each:.0f} bytes a job, {len(RAW)} of them the message")
 
 
-def measure(size: int, bare: Rig, ours: Rig, options: argparse.Namespace) -> None:
-    """A line of the table."""
+def measure(size: int, bare: Rig, ours: Rig, options: argparse.Namespace) -> float:
+    """A line of the table; our CPU milliseconds a job."""
     runs = [(bare.burst(options.jobs), ours.burst(options.jobs)) for _ in range(options.rounds)]
     rate = [statistics.median(one[side].rate for one in runs) for side in (0, 1)]
     cpu = [statistics.median(one[side].cpu_ms for one in runs) for side in (0, 1)]
@@ -246,14 +253,7 @@ def measure(size: int, bare: Rig, ours: Rig, options: argparse.Namespace) -> Non
         found = rig.steady(options.jobs // 4, rate[0] / 5)
         print(f"{found[len(found) // 2]:>7}{found[len(found) * 99 // 100]:>7}", end="")
     print(flush=True)
-
-
-def grown(ours: Rig, number: int) -> None:
-    """What a job leaves in the ledger's file."""
-    side = ours.side
-    before = rows.size(side.file)
-    ours.burst(number)
-    print(f"ledger: {(rows.size(side.file) - before) / number:.0f} bytes a job, {len(RAW)} of them the message")
+    return cpu[1]
 
 
 def fsync_ms(folder: Path) -> float:

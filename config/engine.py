@@ -67,6 +67,13 @@ class WorkerSettings(Section):
         description="The same for deliver; 0: three times `lease`, because what is given away too early is sent twice.",
     )
 
+    @field_validator("fetch_lease", "extract_lease", "classify_lease", "reply_lease", "deliver_lease")
+    @classmethod
+    def _long_enough(cls, value: float) -> float:
+        if 0 < value <= 1:
+            raise ValueError("a beat comes once a second at most: write 0, or more than 1")
+        return value
+
     def lease_of(self, stage: str) -> float:
         """Seconds that the lease of `stage` outlives the last beat."""
         given: float = getattr(self, f"{stage}_lease")

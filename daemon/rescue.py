@@ -16,7 +16,7 @@ from daemon.outages import Watcher
 from daemon.process import Process, stop_on_signals
 from daemon.retention import SlowTick
 from tasks import log, meters
-from tasks.app import BROKER_ERRORS, make_app, publish, queued, remembers_since
+from tasks.app import BROKER_ERRORS, in_bulk, make_app, publish, queued, remembers_since
 from tasks.clock import now_ms
 from tasks.errors import Unavailable
 from tasks.heart import is_gone, this_process
@@ -26,6 +26,7 @@ from tasks.recorder import Recorder
 
 FRESH_MS = 1500  # a job this young is still with the one who accepted it
 BATCH = 500
+BULK = 50
 STALE_FACTOR = 10  # published this many times `lost_after` ago: published again, however long the queue is
 TELL_SECONDS = 10.0
 LOG_SECONDS = 60.0
@@ -102,17 +103,18 @@ class Rescue:
         They are marked first: a mark too many is a job found late, a mark too few is one published by each rescue.
         """
         taken = self._ledger.backlog.take(list(found), enqueued_before=late)
-        done = 0
-        try:
-            for job_id in taken:
-                publish(self._app, job_id, found[job_id])
-                done += 1
-        finally:
-            if done < len(taken):
-                self._ledger.backlog.give_back(taken[done:])
-        if done:
-            log.enqueued(done, "due, new or lost")
-        return done
+        for start in range(0, len(taken), BULK):
+            bulk = taken[start : start + BULK]
+            try:
+                with in_bulk(self._app) as producer:
+                    for job_id in bulk:
+                        publish(self._app, job_id, found[job_id], producer)
+            except BaseException:
+                self._ledger.backlog.give_back(taken[start:])  # some of them twice at worst
+                raise
+        if taken:
+            log.enqueued(len(taken), "due, new or lost")
+        return len(taken)
 
 
 @dataclass

@@ -77,8 +77,8 @@ class Leases:
             "lease_beat": 0,
             "due_at": None,
             "progress": {},
+            "updated_at": now,
         }
-        values["updated_at"] = now
         counted = "attempts = attempts + 1, lease_token = lease_token + 1"
         given = {"id": job_id, "stage": stage.value, "now": now}
 

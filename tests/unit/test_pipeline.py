@@ -6,12 +6,14 @@ The model is a stand-in here, because a real one cannot be made to fail on deman
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from config.engine import WorkerSettings
 from config.routes import DeliverSpec, Label, ReplySpec, Route
 from config.settings import Settings
 from tasks import pipeline
@@ -137,6 +139,22 @@ def test_the_attempt_of_a_stage_that_follows_at_once_is_counted_before_it(shop: 
     assert shop.ledger.jobs.result(job_id, Stage.CLASSIFY) is None
     assert pipeline.run(shop, job_id, CLASSIFY)
     assert job_of(shop, job_id).stage is Stage.REPLY
+
+
+def test_a_long_stage_keeps_its_lease_alive(settings: Settings, ledger: Ledger, intake: Intake) -> None:
+    """While a model thinks for minutes, the beat goes on beside it."""
+    short = settings.model_copy(update={"worker": WorkerSettings(lease=1.5)})
+    shop = Workshop(short, [ROUTE], ledger, StandIn())  # type: ignore[arg-type]
+    job_id, deadline = accept(intake), time.monotonic() + 60
+
+    def think(*_: object) -> pipeline.Done:
+        while job_of(shop, job_id).lease_beat < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return pipeline.Done(value={})
+
+    assert pipeline.run(shop, job_id, pipeline.Step(Stage.EXTRACT, State.EXTRACTING, think)) is Stage.CLASSIFY
+    shop.heart.stop()
 
 
 def test_a_stage_that_ends_in_review_is_followed_by_none(shop: Workshop, intake: Intake, judge: StandIn) -> None:
