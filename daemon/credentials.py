@@ -26,7 +26,7 @@ _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
 def refresh(unit: str, *, source: Path = SYSTEM_CREDENTIALS, loaded: Path = LOADED) -> list[str]:
     """Bring the credentials that `unit` has loaded up to date; the names that changed. Raises Permanent."""
     folder = loaded / unit
-    if not folder.is_dir() and not os.geteuid():
+    if loaded == LOADED and not folder.is_dir() and not os.geteuid():
         _see_as_systemd()
     if not folder.is_dir():
         return []

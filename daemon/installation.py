@@ -83,6 +83,8 @@ def uninstall(
 ) -> None:
     """Stop everything and remove what `install` wrote. Configuration and messages stay, unless --purge."""
     acts = _acts(root, dry_run)
+    if acts:
+        _needs_root()
     if acts and _is_known("postroom.target"):
         _run("systemctl", "disable", "--now", "postroom.target")
         _run("systemctl", "stop", "postroom-*.timer", "postroom-*.socket", SERVICES)
@@ -114,13 +116,21 @@ def before_reload(unit: Annotated[str, typer.Argument(metavar="UNIT")]) -> None:
 
 
 def outdated(settings: Settings) -> str:
-    """The schema of a ledger that this version cannot use as it is; empty when there is none, or it is right."""
+    """The schema of a ledger that has to be migrated; empty when there is none, or it is right.
+
+    Raises Permanent for one of a newer version.
+    """
     ledger = Ledger(settings.ledger)
     try:
-        found = ledger.database.revision()
-        return found if found and found != HEAD else ""
+        found = ledger.database.revision() or ""
     finally:
         ledger.close()
+    if found > HEAD:
+        raise Permanent(
+            f"the ledger has schema {found}, and this older version knows {HEAD}; install the newer version again, "
+            f"or restore a backup of this one: ls {settings.state_dir / 'backup'}"
+        )
+    return found if found != HEAD else ""
 
 
 def migrate(settings: Settings, old: str) -> Path:
@@ -131,7 +141,13 @@ def migrate(settings: Settings, old: str) -> Path:
     ledger = Ledger(settings.ledger)
     try:
         take(settings, ledger, file, revision=old)
-        ledger.database.migrate()
+        try:
+            ledger.database.migrate()
+        except Exception as error:  # whatever it stumbles over, there has to be a way back
+            raise Permanent(
+                f"the ledger could not be migrated: {error}; nothing was started. The version before this one goes on "
+                f"after `postroom restore --force {file}`"
+            ) from error
     finally:
         ledger.close()
     return file
@@ -141,8 +157,8 @@ def _write(root: Path, *, dry_run: bool, packaged: bool) -> None:
     wanted = units.files(packaged)
     if root == Path("/"):
         units.check_place()
-        if os.geteuid() and not dry_run:
-            raise Permanent("only root may install units; run it with sudo, or look with --dry-run")
+        if not dry_run:
+            _needs_root()
     ours = {one.path for one in wanted if one.ours}
     gone = [] if packaged else [path for path in units.listed(root) if path not in ours]
     print(units.difference(root, wanted, gone), end="")
@@ -153,6 +169,11 @@ def _write(root: Path, *, dry_run: bool, packaged: bool) -> None:
     if not packaged:
         listed = Placed(units.LISTED, "".join(f"{path}\n" for path in sorted(ours)))
         units.write(root, [listed])
+
+
+def _needs_root() -> None:
+    if os.geteuid():
+        raise Permanent("only root may do this; run it with sudo, or look with --dry-run")
 
 
 def _there(root: Path) -> list[Placed]:

@@ -230,7 +230,8 @@ def _run(supervisor: Supervisor, settings: Settings, stop: threading.Event) -> i
     for name, address in supervisor.addresses.items():
         print(f"{name:<8} {_shown(address)}", flush=True)
     print("postroom is up; Ctrl-C stops it", flush=True)
-    signal.signal(signal.SIGHUP, lambda *_: supervisor.reload())
+    if not sys.stdin.isatty():  # from a terminal it says that the terminal is gone
+        signal.signal(signal.SIGHUP, lambda *_: supervisor.reload())
     while not stop.is_set():
         supervisor.look()
         told = told or tell_addresses(settings, supervisor.addresses)

@@ -155,7 +155,11 @@ def test_an_old_ledger_is_copied_and_then_migrated(tmp_path: Path) -> None:
     assert installation.outdated(settings) == ""
     ledger = Ledger.open(settings.ledger)
     assert ledger.database.revision() == HEAD
+    with ledger.database.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     ledger.close()
+    with pytest.raises(Permanent, match="schema 9999, and this older version"):
+        installation.outdated(settings)
 
 
 def test_credentials_are_brought_up_to_date(tmp_path: Path) -> None:
