@@ -146,12 +146,14 @@ class Watchdog:
         self._clock = clock
 
     def run(self, stop: threading.Event) -> None:
-        """Look every few seconds until `stop` is set; feed systemd while every folder is searched."""
+        """Look every few seconds until `stop` is set; feed systemd while every folder is searched, and say that we live."""
         microseconds = os.environ.get("WATCHDOG_USEC", "")
         every = min(LOOK_EVERY, int(microseconds) / 2e6) if microseconds.isdigit() else LOOK_EVERY
         while not stop.is_set():
             if self.look():
                 notify("WATCHDOG=1")
+            for pulse in self._pulses[:1]:  # it speaks for the whole process
+                pulse.claim.beat()
             self._clock.wait(stop, every)
 
     def look(self) -> bool:
@@ -161,7 +163,6 @@ class Watchdog:
         for pulse in self._pulses:
             if pulse.standby:
                 continue
-            pulse.claim.beat()
             silence = (now - pulse.alive_at) / 1000
             stale = silence > pulse.account.stale_after
             since = pulse.down_since or pulse.searched_at
