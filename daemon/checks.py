@@ -314,8 +314,9 @@ def model(settings: Settings) -> Finding:
 
 
 def smtp_answers(out: SmtpOut) -> str:
-    """Greeting, EHLO, TLS and login as a delivery would; raises what smtplib raises."""
-    kind = smtplib.SMTP_SSL if out.security == "tls" else smtplib.SMTP
+    """Greeting, EHLO (or LHLO), TLS and login as a delivery would; raises what smtplib raises."""
+    encrypted = smtplib.SMTP_SSL if out.security == "tls" else smtplib.SMTP
+    kind = smtplib.LMTP if out.protocol == "lmtp" else encrypted
     with kind(out.host, out.port, local_hostname=out.helo, timeout=SECONDS) as client:
         if out.security == "starttls":
             client.starttls(context=ssl.create_default_context())

@@ -78,8 +78,7 @@ def known_of(settings: Settings, place: Place, account: ImapAccount) -> tuple[se
     """What the ledger says is done, and from when on the listener looks at mail: a new one's view without a ledger."""
     now = now_ms()
     row, done = Watched(place.account, place.folder), set[int]()
-    ledger = Ledger(settings.ledger)
-    with contextlib.closing(ledger), contextlib.suppress(PostroomError):
+    with contextlib.suppress(PostroomError), contextlib.closing(Ledger(settings.ledger)) as ledger:
         if ledger.database.revision() == HEAD:
             row = ledger.imap_folders.get(place.account, place.folder)
             known = ledger.imap_messages.known(place)

@@ -8,7 +8,6 @@ had none to answer for, imap_doubts.py asks it for one.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Sequence
 from imaplib import IMAP4
 from typing import TypeVar
@@ -17,11 +16,10 @@ import structlog
 
 from daemon.listeners.imap_doubts import UnprovenError
 from daemon.listeners.imap_notes import Notes
-from daemon.listeners.imap_session import ImapSession, LoginRefusedError, RefusedError
+from daemon.listeners.imap_session import ImapSession, LoginRefusedError, RefusedError, is_busy
 from tasks.errors import Unavailable
 
 T = TypeVar("T")
-_OUTAGE = re.compile(r"\[(?:UNAVAILABLE|INUSE|LIMIT|OVERQUOTA|THROTTLED)\b|throttl", re.IGNORECASE)
 
 log = structlog.get_logger("postroom.imap")
 
@@ -36,8 +34,8 @@ def reason_of(error: Exception) -> str:
 
 
 def raise_outage(error: Exception) -> None:
-    """Raise Unavailable when the answer tells by its code (RFC 5530, section 3) or in words that the server is busy."""
-    if _OUTAGE.search(str(error)):
+    """Raise Unavailable when the server tells that it is busy."""
+    if is_busy(error):
         raise Unavailable("imap", reason_of(error)) from error
 
 
@@ -107,7 +105,7 @@ class Fetcher:
     def _failed(self, bulk: list[int], error: Exception) -> None:
         """Charge a message that was alone; within a bulk it may have been any, and without proof the server."""
         alone, proven, self._proven = len(bulk) == 1, self._proven, False
-        busy = bool(_OUTAGE.search(str(error)))
+        busy = is_busy(error)
         why = f"cannot be fetched: {reason_of(error)}"
         if alone and proven and not busy:
             self._notes.failed(bulk[0], why)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from imap_tools.errors import MailboxFolderCreateError, MailboxFolderSubscribeError
 from imap_tools.utils import encode_folder
 
-from daemon.listeners.imap_session import ImapSession, RefusedError, words
+from daemon.listeners.imap_session import ImapSession, RefusedError, is_busy, words
 from tasks.ledger.imap_messages import Spot
 
 _COPYUID = re.compile(rb"(\d{1,10}) ([\d:,]+) ([\d:,]+)")
@@ -70,12 +70,12 @@ def apart(
 ) -> tuple[dict[int, Spot], dict[int, str]]:
     """Do something with all of them, or with each alone when the server refuses all: the results, and who was refused.
 
-    A message that the server cannot move is in no other's way.
+    So a message that the server cannot move is in no other's way. One that is busy is not asked for each.
     """
     try:
         return dict(action(uids)), {}
     except RefusedError as error:
-        if len(uids) == 1 or isinstance(error, LeftError):
+        if len(uids) == 1 or isinstance(error, LeftError) or is_busy(error):
             return {}, dict.fromkeys(uids, str(error))
     done: dict[int, Spot] = {}
     refused: dict[int, str] = {}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from config.imap import ImapAccount
 from daemon.listeners.imap_changes import apart, move
 from daemon.listeners.imap_resuming import resume_ends
-from daemon.listeners.imap_session import ImapSession
+from daemon.listeners.imap_session import ImapSession, RefusedError
 from tasks.ledger.imap_messages import NOWHERE, ImapMessages, Move, Spot
 from tasks.models import State
 
@@ -36,7 +36,7 @@ def put_away(session: ImapSession, rows: ImapMessages, name: str, account: ImapA
     """Move what came by `folder` and whose job rests. Another folder may be open afterwards.
 
     Returns the words with which the server refused to move one, if any; the others are moved. Raises RefusedError when it
-    refuses the folders, Unavailable when the ledger does not answer.
+    will not tell what was begun, Unavailable when the ledger does not answer.
     """
     pending = rows.moves(name, folder, AT_ONCE)
     if begun := [one for one in pending if one.aim.folder]:
@@ -49,8 +49,14 @@ def put_away(session: ImapSession, rows: ImapMessages, name: str, account: ImapA
     for (here, there), moves in groups.items():
         if not there or not here or here == there:
             rows.placed([(one, one.spot) for one in moves])
-        else:
+            continue
+        try:
             refused = _move(session, rows, here, there, moves) or refused
+        except RefusedError as error:
+            if session.mailbox.folder.exists(here):
+                refused = str(error)
+            else:  # somebody removed it, and the mail with it
+                rows.placed([(one, NOWHERE) for one in moves])
     return refused
 
 

@@ -42,11 +42,11 @@ class Claim:
         return ""
 
     def beat(self) -> None:
-        """Say that this process lives, if it holds the folder and has not just said so."""
+        """Say that this process lives, for all the folders that it holds, if it has not just said so."""
         if self._clock.monotonic() - self._beat_at >= BEAT_EVERY:
             self._beat_at = self._clock.monotonic()
             with contextlib.suppress(Unavailable):  # the next one comes soon
-                self._rows.beat(*self._where, self.owner)
+                self._rows.beat(self.owner)
 
     def release(self) -> None:
         """Leave it to another process."""

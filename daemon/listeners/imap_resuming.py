@@ -119,4 +119,5 @@ def _is_same(one: Begun, original: bytes | None, copy: bytes) -> bool:
     """Whether a message of the right size is the one that was to be moved: by its header, or at least its Message-ID."""
     if original is not None:
         return original == copy
-    return not one.trace.message_id or one.trace.message_id.encode() in (first(copy, b"message-id") or b"")
+    found, wanted = first(copy, b"message-id") or b"", one.trace.message_id.encode()
+    return wanted in found if wanted else not found

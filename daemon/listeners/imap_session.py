@@ -33,6 +33,7 @@ LOOK_UP_EVERY = 5.0
 """Seconds between two looks at what may end IDLE besides the server."""
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _UID = re.compile(rb"\bUID (\d{1,10})\b")
+_BUSY = re.compile(r"\[(?:UNAVAILABLE|INUSE|LIMIT|OVERQUOTA|THROTTLED)\b|throttl", re.IGNORECASE)
 _SIZE = re.compile(rb"\bRFC822\.SIZE (\d{1,10})\b")
 
 Item = bytes | tuple[bytes, bytes]
@@ -279,6 +280,11 @@ class ImapSession:
             return False
         finally:
             sock.settimeout(self._account.timeout)
+
+
+def is_busy(error: Exception) -> bool:
+    """Whether a server tells by its code (RFC 5530, section 3) or in words that it will not now, whatever it is asked."""
+    return bool(_BUSY.search(str(error)))
 
 
 def uid_set(uids: Sequence[int]) -> str:

@@ -152,7 +152,7 @@ class Watchdog:
         self._clock = clock
 
     def run(self, stop: threading.Event) -> None:
-        """Look every few seconds until `stop` is set; feed systemd while every folder is searched.
+        """Look every few seconds until `stop` is set; feed systemd while every folder is searched, and say that we live.
 
         READY is said when each folder has been tried: a server that is down is an outage, not a failed start.
         """
@@ -163,6 +163,8 @@ class Watchdog:
             if not ready and all(pulse.heard for pulse in self._pulses):
                 ready = True
                 notify("READY=1")
+            for pulse in self._pulses[:1]:  # it speaks for the whole process
+                pulse.claim.beat()
             self._clock.wait(stop, every)
 
     def look(self) -> bool:
@@ -172,7 +174,6 @@ class Watchdog:
         for pulse in self._pulses:
             if pulse.standby:
                 continue
-            pulse.claim.beat()
             silence = (now - pulse.alive_at) / 1000
             stale = silence > pulse.account.stale_after
             since = pulse.down_since or pulse.searched_at

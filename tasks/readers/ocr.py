@@ -24,6 +24,8 @@ except ImportError:  # the machine has no wheel for it: scans are then told as u
 _LANGUAGES = ("eng", "deu")
 _SMALLEST_SIDE = 16
 _FEWEST_PIXELS = 40 * 40
+_SMALLEST_PAGE = 200
+"""Pixels of the longer side: what is smaller is no scan that may lie on its side, and is read once."""
 _GOOD_WIDTH = 1_700
 """Pixels: a page of A4 at 200 dpi. Smaller pictures are enlarged, up to three times."""
 _MOST_PIXELS = 16_000_000
@@ -85,7 +87,7 @@ class Recogniser:
         self._pages += 1
         prepared = _prepare(image, enlarge=whole)
         first = self._recognise(prepared)
-        if not whole or (first.confidence >= _SURE and first.words >= 3):
+        if not whole or max(image.size) < _SMALLEST_PAGE or (first.confidence >= _SURE and first.words >= 3):
             return _worth(first)
         return _worth(self._better(prepared, first))
 

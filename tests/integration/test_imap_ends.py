@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from daemon.listeners import imap_changes, imap_folder, imap_session
 from daemon.listeners.imap_session import ImapSession
@@ -87,6 +88,22 @@ def test_a_mail_that_somebody_moved_is_left_to_them(server: Dovecot, watch: Watc
         rest(door, 2, State.DONE)
         until(lambda: subjects(server, "Done") == ["mail 2"])
         assert subjects(server, "Mine") == ["mail 1"]
+
+
+def test_a_folder_that_somebody_removed_holds_nobody_up(server: Dovecot, watch: Watch) -> None:
+    """The mail that went with it is nowhere any more; the others are put away."""
+    server.deliver(mail(1), mail(2))
+    with watch() as door, capture_logs() as logs:
+        until(lambda: server.count("Postroom") == 2)
+        rest(door, 1, State.REVIEW)
+        until(lambda: subjects(server, "Review") == ["mail 1"])
+        with server.mailbox() as box:
+            box.folder.delete("Review")
+        rest(door, 1, State.DONE)
+        rest(door, 2, State.DONE)
+        until(lambda: subjects(server, "Done") == ["mail 2"])
+        until(lambda: door.intake.ledger.imap_messages.moves("support", "INBOX", 1) == [])
+    assert [entry for entry in logs if entry["event"] == "imap.stuck"] == []
 
 
 def test_killed_after_the_second_move(server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ import pytest
 from rich.console import Console
 
 from config.imap import ImapAccount
+from config.outbound import SmtpOut
 from config.settings import Settings
-from daemon.checks import imap_answers
+from daemon.checks import imap_answers, smtp_answers
 from daemon.mailbox_look import look
 from tasks.ledger import Ledger
 from tests.integration.doors import until
@@ -51,6 +52,12 @@ def test_the_cut_off_is_the_listeners(server: Dovecot, tmp_path: Path) -> None:
     with watching(server, tmp_path, **options) as door:
         until(lambda: door.jobs() == 2)
         until(lambda: subjects(server, "INBOX") == ["mail 1"])
+
+
+def test_check_speaks_lmtp_where_replies_go_by_it(server: Dovecot) -> None:
+    """A delivery agent that takes LMTP alone is told as well, not as one that knows no EHLO."""
+    out = SmtpOut(host="127.0.0.1", port=server.lmtp, protocol="lmtp", security="none")
+    assert smtp_answers(out) == "answers, no TLS"
 
 
 def letters() -> dict[str, EmailMessage]:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -159,10 +160,18 @@ def test_two_listeners_on_one_mailbox(server: Dovecot, tmp_path: Path, monkeypat
 
 
 def test_the_watchdog_beats(ledger: Ledger) -> None:
-    """While a folder is read its beat grows, during a long IDLE too."""
-    pulse = Pulse(ledger.imap_folders, "support", ACCOUNT, "INBOX", Clock())
-    assert pulse.claim.take() == ""
-    before = ledger.imap_folders.get("support", "INBOX").beat
-    pulse.claim._beat_at -= imap_owner.BEAT_EVERY
-    Watchdog([pulse], lambda *_: None, Clock()).look()
-    assert ledger.imap_folders.get("support", "INBOX").beat == before + 1
+    """While folders are read their beat grows, during a long IDLE too, and nobody else's does."""
+    stop = threading.Event()
+    pulses = [Pulse(ledger.imap_folders, "support", ACCOUNT, folder, Clock()) for folder in ("INBOX", "Bills", "Spam")]
+    pulses[2].claim.owner = "elsewhere/1:5:7"
+    for pulse in pulses:
+        assert pulse.claim.take() == ""
+    pulses[0].claim._beat_at -= imap_owner.BEAT_EVERY
+    thread = threading.Thread(target=Watchdog(pulses, lambda *_: None, Clock()).run, args=(stop,))
+    thread.start()
+    try:
+        until(lambda: ledger.imap_folders.get("support", "INBOX").beat == 2)
+    finally:
+        stop.set()
+        thread.join(20)
+    assert [ledger.imap_folders.get("support", folder).beat for folder in ("Bills", "Spam")] == [2, 1]
