@@ -48,7 +48,7 @@ def states(ledger: Ledger) -> dict[str, int]:
 
 def until_done(ledger: Ledger, number: int, seconds: float = 120) -> None:
     """Wait until so many jobs are done and no other is there."""
-    until(lambda: states(ledger) == {"done": number}, seconds, f"{number} done jobs, not {states(ledger)}")
+    until(lambda: states(ledger) == {"done": number}, seconds, f"the end of {number} jobs")
 
 
 def ended_once(ledger: Ledger, job_ids: Sequence[str], stages: Sequence[str] = tuple(Stage)) -> None:

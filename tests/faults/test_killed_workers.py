@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import statistics
 import time
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from tests.faults.parts import (
 from tests.integration.webhook_parts import replies, sink
 from tests.street import Street, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 KILLS, RESTARTS = 200, 50
 GRACE = 15.0
 """Seconds after SIGTERM in which a worker has to be gone, as `postroom up` and the units allow."""
@@ -44,7 +45,7 @@ def test_nothing_is_lost_in_two_hundred_kills_under_backlog(tmp_path: Path) -> N
         EmbeddedBroker(tmp_path / "broker") as broker,
         Street(tmp_path, broker=broker.url, sink=receiver.url, worker=QUICK + "deliver_concurrency = 1") as street,
     ):
-        jobs = accept(street, 2 * KILLS)
+        jobs = accept(street, KILLS + KILLS // 4)
         street.start("rescue")
         street.start("worker", program=("-m", "tests.faults.forking", "at-pop"))
         parent, dead = street.processes[-1].pid, set()
@@ -52,7 +53,8 @@ def test_nothing_is_lost_in_two_hundred_kills_under_backlog(tmp_path: Path) -> N
             child = until(lambda: (found := child_of(parent)) not in dead and found, 120, "the next worker")
             until(lambda child=child: child_of(parent) != child, 120, "its death at the pop")
             dead.add(child)
-        street.processes.pop().terminate()
+        street.processes[-1].terminate()
+        street.processes[-1].wait(60)
         ledger = street.ledger()
         assert states(ledger) == {"received": len(jobs)}, "every one of them has died before it began"
         street.start("worker", program=("-m", "tests.faults.forking"))
@@ -61,7 +63,7 @@ def test_nothing_is_lost_in_two_hundred_kills_under_backlog(tmp_path: Path) -> N
             until(lambda number=number: street.log(2).count('"ready"') > number, 120, "the next worker")
             time.sleep(dice.uniform(0, 0.4))
             os.kill(child_of(parent), signal.SIGKILL)
-        until_done(ledger, len(jobs), 300)
+        until_done(ledger, len(jobs), 900)
         ended_once(ledger, jobs)
         came = by_key(receiver)
         assert len(came) == len(jobs)
@@ -121,7 +123,7 @@ def test_poison_is_a_dead_letter_and_the_others_go_on(tmp_path: Path) -> None:
 def test_fifty_restarts_lose_nothing(tmp_path: Path) -> None:
     """SIGTERM under load: the worker is gone within its grace, nothing is lost and nothing sent twice (fault 17)."""
     dice = random.Random(17)
-    longest = 0.0
+    ends = []
     with (
         sink(slowly(0.3, 10_000)) as receiver,
         EmbeddedBroker(tmp_path / "broker") as broker,
@@ -137,12 +139,13 @@ def test_fifty_restarts_lose_nothing(tmp_path: Path) -> None:
             child, began = child_of(parent), time.monotonic()
             os.kill(child, signal.SIGTERM)
             until(lambda child=child: child_of(parent) != child, 60, "its end")
-            longest = max(longest, time.monotonic() - began)
+            ends.append(time.monotonic() - began)
         ledger = street.ledger()
-        until_done(ledger, len(jobs), 300)
+        until_done(ledger, len(jobs), 900)
         ended_once(ledger, jobs)
         assert sorted(len(bodies) for bodies in by_key(receiver).values()) == [1] * len(jobs)
-        assert longest < GRACE
+        print(f"seconds until gone: {statistics.median(ends):.1f} as a rule, {max(ends):.1f} at most")
+        assert max(ends) < GRACE
         ledger.close()
 
 

@@ -74,7 +74,7 @@ class Server:
             signal.signal(number, signal.SIG_IGN)
 
     def serve(self) -> None:
-        """Work until the control socket closes."""
+        """Work until the control socket closes; what a killed worker can tidy up no more is removed."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._control, selectors.EVENT_READ)
             selector.register(self._wakeup, selectors.EVENT_READ)
@@ -89,6 +89,7 @@ class Server:
                     break
         for pid in self._jobs:
             _kill_group(pid)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _until_deadline(self) -> float | None:
         pending = [job.deadline for job in self._jobs.values() if not job.timed_out]
@@ -172,7 +173,8 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     server = Server(control, Path(sys.argv[2]))
-    control.sendall(json.dumps({"ready": True, "isolated": isolated}).encode())
+    with contextlib.suppress(BrokenPipeError):  # its worker was killed meanwhile: serving ends at once
+        control.sendall(json.dumps({"ready": True, "isolated": isolated}).encode())
     server.serve()
 
 

@@ -173,22 +173,40 @@ def test_leaves_nothing_behind(sandbox: Sandbox) -> None:
 
 
 def test_the_server_ends_with_its_worker(tmp_path: Path) -> None:
-    """A worker killed with SIGKILL leaves no server behind."""
+    """A worker killed with SIGKILL leaves no server behind, and no folder with parts of people's documents."""
     script = (
         "import time\n"
         "from tasks.readers.sandbox.client import SANDBOX\n"
         "from tasks.readers.limits import Limits\n"
         "SANDBOX.call({'op':'read','as':'','name':'','claimed':'','charset':'','passwords':[]}, b'x', Limits())\n"
-        "print(SANDBOX.server_pid, flush=True)\n"
+        "print(SANDBOX.server_pid, SANDBOX._folder, flush=True)\n"
         "time.sleep(60)\n"
     )
     root = Path(__file__).parents[3]
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=root, text=True) as worker:
         assert worker.stdout is not None
-        server = int(worker.stdout.readline())
+        server, folder = worker.stdout.readline().split()
         assert Path(f"/proc/{server}").exists()
+        assert Path(folder).exists()
         worker.kill()
-    assert eventually(lambda: not Path(f"/proc/{server}").exists() or _is_zombie(server))
+    assert eventually(lambda: not Path(f"/proc/{server}").exists() or _is_zombie(int(server)))
+    assert not Path(folder).exists()
+
+
+def test_a_server_whose_worker_was_killed_as_it_began_ends_without_a_word(tmp_path: Path) -> None:
+    """It finds nobody to tell that it is ready: no traceback, and nothing is left."""
+    folder = tmp_path / "readers"
+    folder.mkdir()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.close()
+    command = [sys.executable, "-m", "tasks.readers.sandbox.server", str(theirs.fileno()), str(folder)]
+    root = Path(__file__).parents[3]
+    with theirs:
+        ended = subprocess.run(
+            command, pass_fds=(theirs.fileno(),), cwd=root, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert not folder.exists()
 
 
 def test_children_have_no_network_where_the_kernel_allows_it(sandbox: Sandbox) -> None:
