@@ -8,7 +8,7 @@ ARGS := $(if $(ONCE),--once) $(if $(INPUTS),--inputs $(INPUTS)) $(if $(STATE),--
 # subprocesses of the tests start five times as fast with compiled modules
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test faults e2e check lock clean
+.PHONY: help setup demo test faults e2e pages check lock clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -38,6 +38,10 @@ faults: setup ## Workers and broker killed in mid-work: nothing is lost, nothing
 e2e: setup ## make demo ONCE=1 on other inputs
 	@.ci/packages
 	$(BIN)/python -m pytest tests/e2e $(PYTEST)
+
+pages: setup ## The pages in a browser, the long way: every look, a hundred hostile mails, fifty decisions by keyboard
+	@.ci/packages
+	POSTROOM_TEST_FULL=1 $(BIN)/python -m pytest tests/pages $(PYTEST)
 
 lock: setup ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install -q uv
