@@ -27,7 +27,7 @@ from tasks.ids import new_job_id
 from tasks.ledger import Ledger
 from tasks.models import Stage, State
 
-ROUNDS = 25
+ROUNDS = 15
 LABELS = ("invoice", "order", "complaint", "contract", "resume", "newsletter")
 NAMES = ("ada", "ben", "carla", "dora", "emil", "frieda", "gustav", "hanna", "ivan", "jana")
 WORDS = (
@@ -155,6 +155,7 @@ def measure(url: str, middle: str, number: int, pid: int) -> None:
         "list, far back": f"/ui/jobs?before={now_ms() - number * STEP_MS // 2}-{middle}",
         "search, one word in every job": "/ui/jobs?q=paper",
         "search, a reference": f"/ui/jobs?q=R-{number // 3}",
+        "search, a beginning": "/ui/jobs?q=warehou",
         "search, an address": "/ui/jobs?q=ada10@sender.example",
         "search and state": "/ui/jobs?q=paper&state=failed",
         "one job": f"/ui/jobs/{middle}",
