@@ -9,7 +9,7 @@ ARGS := $(if $(ONCE),--once) $(if $(INPUTS),--inputs $(INPUTS)) $(if $(STATE),--
 # subprocesses of the tests start five times as fast with compiled modules
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test faults chaos s3 e2e check deb systemd-test lock flower man clean
+.PHONY: help setup demo test faults chaos s3 e2e pages check deb systemd-test lock flower man clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -55,6 +55,10 @@ deb: setup ## dist/postroom_VERSION_ARCH.deb, with its virtual environment under
 
 systemd-test: setup ## A real systemd in a container: install, restart, kill, freeze, reload, upgrade, uninstall
 	@VENV=$(VENV) $(BIN)/python -m tests.systemd
+
+pages: setup ## The pages in a browser, the long way: every look, a hundred hostile mails, fifty decisions by keyboard
+	@.ci/packages
+	POSTROOM_TEST_FULL=1 $(BIN)/python -m pytest tests/pages $(PYTEST)
 
 lock: setup ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install -q uv

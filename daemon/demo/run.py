@@ -109,6 +109,7 @@ def _stay(scene: Scene, service: Service, console: Console) -> None:
     say(console, "hooks", f"{scene.hooks.folder} ({scene.hooks.url})")
     say(console, "config", str(scene.config))
     console.print("Everything goes on running; Ctrl-C stops it.", highlight=False)
+    console.print(f"Look at it in a browser: {service.addresses['web']}/", highlight=False)
     while True:
         service.check_alive()
         time.sleep(1)

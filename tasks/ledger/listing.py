@@ -1,26 +1,29 @@
 """Lists of jobs for people, page by page: each page costs the same, however many jobs there are.
 
-State and label have an index of their own; whatever else is asked for is looked for in the newest WINDOW jobs below the
-cursor, and the answer says where to go on.
+State and label have an index of their own; whatever else is asked for is looked for in the newest WINDOW (with words: FOUND)
+jobs below the cursor, and the answer says where to go on.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
+from tasks.ids import is_job_id
 from tasks.ledger.engine import Database
 from tasks.ledger.rows import JOB_COLUMNS, job_of
 from tasks.ledger.schema import jobs
 from tasks.ledger.search import Search
 from tasks.models import Job, State
 
-WINDOW = 20_000
+WINDOW = 10_000
 """Jobs that one page looks at, at most."""
+FOUND = 4_000
+"""Jobs found by words that one page looks at, at most, when more than words is asked for."""
+_PART = 500
+"""Jobs found by words whose state and the like are asked for at once."""
 _COLUMNS = [jobs.c[name] for name in JOB_COLUMNS]
 Place = tuple[int, str]
 """When a job was received (milliseconds) and its id; with words: its place in the index and an empty text."""
@@ -77,11 +80,22 @@ class Listing:
             rows = connection.execute(query.order_by(jobs.c.received_at, jobs.c.id).limit(limit)).all()
         return [job_of(row) for row in rows]
 
+    def queued(self) -> int:
+        """How many jobs wait for a decision."""
+        query = sa.select(sa.func.count()).where(jobs.c.state == State.REVIEW.value)
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def by_name(self, text: str) -> Job | None:
         """The job whose id or Message-ID this is."""
-        same = sa.or_(jobs.c.id == text.lower(), jobs.c.message_id.in_([text, f"<{text}>"]))
+        if is_job_id(text.lower()):
+            same: list[sa.ColumnElement[bool] | sa.TextClause] = [jobs.c.id == text.lower()]
+        elif "@" in text:  # the first condition is that of the index, in its own words
+            same = [sa.text("message_id <> ''"), jobs.c.message_id.in_([text, f"<{text}>"])]
+        else:
+            return None
         with self._database.read() as connection:
-            row = connection.execute(sa.select(*_COLUMNS).where(same).limit(1)).first()
+            row = connection.execute(sa.select(*_COLUMNS).where(*same).limit(1)).first()
         return job_of(row) if row else None
 
     def _indexed(self, wanted: Wanted, before: Place | None, limit: int) -> list[Job]:
@@ -96,41 +110,40 @@ class Listing:
         return [job for job, _ in zip(merged, range(limit), strict=False)]
 
     def _sifted(self, wanted: Wanted, before: Place | None, limit: int) -> Page:
-        columns = (jobs.c.id, jobs.c.received_at, jobs.c.state, jobs.c.label, jobs.c.source, jobs.c.route)
-        window = _newest(_between(sa.select(*columns), wanted, before), WINDOW).subquery()
+        places = _newest(_between(sa.select(jobs.c.received_at, jobs.c.id), wanted, before), WINDOW).offset(WINDOW - 1)
+        query = _between(sa.select(*_COLUMNS), wanted, before).where(*_fits(wanted))
         with self._database.read() as connection:
-            rows = connection.execute(sa.select(window).where(*_fits(window.c, wanted))).all()
-            last = connection.execute(
-                sa.select(sa.func.count(), sa.func.min(window.c.received_at), sa.func.min(window.c.id))
-            ).one()
-        rows = sorted(rows, key=lambda row: (row.received_at, row.id), reverse=True)
-        kept = self._search.jobs([row.id for row in rows[:limit]])
-        found = tuple(kept[row.id] for row in rows[:limit] if row.id in kept)
-        if len(rows) > limit:
-            return Page(found, _place(found[-1]))
-        more = last[0] == WINDOW
-        return Page(found, (last[1], last[2]) if more else None, last[0] if more else 0)
+            last = connection.execute(places.limit(1)).one_or_none()
+            if last:
+                query = query.where(jobs.c.received_at >= last.received_at)
+            found = [job_of(row) for row in connection.execute(_newest(query, limit + 1))]
+        if len(found) > limit:
+            return Page(tuple(found[:limit]), _place(found[limit - 1]))
+        return Page(tuple(found), (last.received_at, last.id) if last else None, WINDOW if last else 0)
 
     def _found(self, wanted: Wanted, before: Place | None, limit: int) -> Page:
         plain = not (wanted.states or wanted.label or wanted.source or wanted.route or wanted.since or wanted.until)
-        most = limit + 1 if plain else WINDOW
+        most = limit + 1 if plain else FOUND
         matches = self._search.matching(wanted.words, before[0] if before else None, most)
-        found: list[Job] = []
-        last = 0
-        for start in range(0, len(matches), 500):
-            part = matches[start : start + 500]
-            known = self._search.jobs([job_id for _, job_id in part])
-            for place, job_id in part:
-                job = known.get(job_id)
-                if job is None or not _keeps(job, wanted):
-                    continue
-                if len(found) == limit:
-                    return Page(tuple(found), (last, ""))
-                found.append(job)
-                last = place
+        found: list[tuple[int, str]] = []
+        for start in range(0, len(matches), _PART):
+            part = matches[start : start + _PART]
+            fitting = self._fitting(wanted, [job_id for _, job_id in part])
+            found += [one for one in part if one[1] in fitting]
+            if len(found) > limit:
+                return Page(self._whole(found[:limit]), (found[limit - 1][0], ""))
         if len(matches) == most:
-            return Page(tuple(found), (matches[-1][0], ""), 0 if plain else most)
-        return Page(tuple(found), None)
+            return Page(self._whole(found), (matches[-1][0], ""), 0 if plain else most)
+        return Page(self._whole(found), None)
+
+    def _fitting(self, wanted: Wanted, job_ids: list[str]) -> set[str]:
+        query = _between(sa.select(jobs.c.id), wanted, None).where(jobs.c.id.in_(job_ids), *_fits(wanted))
+        with self._database.read() as connection:
+            return {str(row[0]) for row in connection.execute(query)}
+
+    def _whole(self, found: list[tuple[int, str]]) -> tuple[Job, ...]:
+        known = self._search.jobs([job_id for _, job_id in found])
+        return tuple(known[job_id] for _, job_id in found if job_id in known)
 
 
 def _place(job: Job) -> Place:
@@ -155,19 +168,10 @@ def _between(
     return query
 
 
-def _fits(columns: Any, wanted: Wanted) -> list[sa.ColumnElement[bool]]:
-    asked = {"label": wanted.label, "source": wanted.source, "route": wanted.route}
-    found: list[sa.ColumnElement[bool]] = [columns[name] == value for name, value in asked.items() if value]
+def _fits(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+    """The conditions for which the walk along received_at shall not be left: `|| ''` keeps other indexes out of it."""
+    asked = ((jobs.c.label, wanted.label), (jobs.c.source, wanted.source), (jobs.c.route, wanted.route))
+    found: list[sa.ColumnElement[bool]] = [column.op("||")("") == value for column, value in asked if value]
     if wanted.states:
-        found.append(columns.state.in_([state.value for state in wanted.states]))
+        found.append(jobs.c.state.op("||")("").in_([state.value for state in wanted.states]))
     return found
-
-
-def _keeps(job: Job, wanted: Wanted) -> bool:
-    asked = ((wanted.label, job.label), (wanted.source, job.source), (wanted.route, job.route))
-    in_time = (wanted.since or 0) <= job.received_at and (wanted.until is None or job.received_at < wanted.until)
-    return in_time and all(not want or want == has for want, has in asked) and _in(job.state, wanted.states)
-
-
-def _in(state: State, states: Sequence[State]) -> bool:
-    return not states or state in states

@@ -52,20 +52,19 @@ class Search:
     def matching(self, query: str, before: int | None, most: int) -> list[tuple[int, str]]:
         """The newest `most` jobs with all words of `query`, as (place in the index, job id), below `before`.
 
-        What is written together (`INV-2026`, an address) has to stand together; the last word may be a beginning.
+        What is written together (`INV-2026`, an address) has to stand together. A last word that is found nowhere as it
+        is is taken for a beginning: looking for beginnings costs as much as there are jobs with them.
         """
-        condition, values = self._condition(query)
-        if condition is None:
+        phrases = [" ".join(words) for part in query.split() if (words := words_of(part))][:MOST_WORDS]
+        if not phrases:
             return []
-        place = search_words.c.rowid if self._database.is_sqlite else search_words.c.n
-        inner = sa.select(place.label("n")).where(condition).order_by(place.desc()).limit(most)
-        if before is not None:
-            inner = inner.where(place < before)
-        found = inner.subquery()
-        asked = sa.select(found.c.n, search_docs.c.job_id).join(search_docs, search_docs.c.n == found.c.n)
         with self._database.read() as connection:
-            rows = connection.execute(asked.order_by(found.c.n.desc()), values).all()
-        return [(row.n, row.job_id) for row in rows]
+            whole = self._asked(phrases, "")
+            is_word = before is None or connection.execute(self._newest(None, 1), whole).first()
+            found = connection.execute(self._newest(before, most), whole).all() if is_word else []
+            if not found and (before is None or not is_word):
+                found = connection.execute(self._newest(before, most), self._asked(phrases, "*")).all()
+        return [(row.n, row.job_id) for row in found]
 
     def jobs(self, job_ids: Sequence[str]) -> dict[str, Job]:
         """These jobs, by id."""
@@ -92,16 +91,22 @@ class Search:
                     index(connection, self._database.is_sqlite, job_id)
         return (rows[-1].id if len(rows) == most else ""), len(missing)
 
-    def _condition(self, query: str) -> tuple[sa.ColumnElement[bool] | None, dict[str, str]]:
-        phrases = [" ".join(words) for part in query.split() if (words := words_of(part))][:MOST_WORDS]
-        if not phrases:
-            return None, {}
+    def _newest(self, before: int | None, most: int) -> sa.Select[tuple[int, str]]:
+        place = search_words.c.rowid if self._database.is_sqlite else search_words.c.n
+        condition = "search_words MATCH :asked" if self._database.is_sqlite else "words @@ to_tsquery('simple', :asked)"
+        inner = sa.select(place.label("n")).where(sa.text(condition)).order_by(place.desc()).limit(most)
+        if before is not None:
+            inner = inner.where(place < before)
+        found = inner.subquery()
+        asked = sa.select(found.c.n, search_docs.c.job_id).join(search_docs, search_docs.c.n == found.c.n)
+        return asked.order_by(found.c.n.desc())
+
+    def _asked(self, phrases: list[str], ending: str) -> dict[str, str]:
+        """The phrases in the database's own language; `ending` is `*` when the last word is a beginning."""
         if self._database.is_sqlite:
-            asked = " ".join(f'"{one}"' for one in phrases) + "*"
-            return sa.text("search_words MATCH :asked"), {"asked": asked}  # type: ignore[return-value]  # a text clause is one
+            return {"asked": " ".join(f'"{one}"' for one in phrases) + ending}
         lexemes = [" <-> ".join(f"'{word}'" for word in one.split()) for one in phrases]
-        asked = " & ".join(f"({one})" for one in lexemes[:-1]) + (" & " if lexemes[:-1] else "") + f"({lexemes[-1]}:*)"
-        return sa.text("words @@ to_tsquery('simple', :asked)"), {"asked": asked}  # type: ignore[return-value]  # as above
+        return {"asked": " & ".join(f"({one})" for one in lexemes)[:-1] + (":*)" if ending else ")")}
 
 
 def index(connection: sa.Connection, is_sqlite: bool, job_id: str) -> None:

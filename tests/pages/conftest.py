@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from tests.pages.scenery import Desk, a_day, desk, web
 
@@ -35,3 +36,13 @@ def chromium() -> str:
     if not found:
         pytest.skip("chromium is not installed: sudo apt install chromium")
     return found
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """One Chromium for the tests of a file."""
+    options = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's own refuses to start for root
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=options)
+        yield started
+        started.close()

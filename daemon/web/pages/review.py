@@ -46,7 +46,7 @@ def install(site: Site, settings: Settings, ledger: Ledger, routing: Routing) ->
 
     def listed(ask: Ask) -> Response:
         queue = ledger.listing.queue(limit=LIMIT)
-        number = ledger.jobs.counts().get(State.REVIEW.value, 0)
+        number = ledger.listing.queued()
         return site.frame.page(ask, "review", queue=queue, number=number, done=ask.query("done"))
 
     def shown(ask: Ask) -> Response:
