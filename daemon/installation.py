@@ -87,7 +87,7 @@ def uninstall(
         _needs_root()
     if acts and _is_known("postroom.target"):
         _run("systemctl", "disable", "--now", "postroom.target")
-        _run("systemctl", "stop", "postroom-*.timer", "postroom-*.socket", SERVICES)
+        _run("systemctl", "stop", "postroom-*.timer", "postroom-*.socket", SERVICES, "postroom.slice")
     gone = [] if packaged else sorted({*units.listed(root), *(one.path for one in _there(root))})
     print(units.difference(root, [], gone), end="")
     if dry_run:

@@ -271,6 +271,8 @@ def vanishes(house: House) -> str:
         "/sys/*",
     )
     assert found == "", found
-    assert house.box.run("getent", "passwd", "postroom", check=False).returncode
-    assert "postroom" not in house.box.out("systemctl", "list-units", "--all", "--plain", "--no-legend", "postroom*")
+    account = house.box.run("getent", "passwd", "postroom", check=False)
+    assert account.returncode, account.stdout
+    left = house.box.out("systemctl", "list-units", "--all", "--plain", "--no-legend", "postroom*")
+    assert left == "", left
     return "no file, no account, no unit"
