@@ -81,7 +81,7 @@ def dependencies(settings: Settings) -> Iterator[Finding]:
     yield found
     if found.state == "ok" and (consuming := consumers(settings)):
         yield consuming
-    yield from _of_the_ledger(settings, _rescues)
+    yield from _of_the_ledger(settings, rescues)
     yield model(settings)
     yield smtp_out(settings)
     for name in settings.imap:
@@ -240,7 +240,7 @@ def _ledger(settings: Settings) -> str:
         ledger.close()
 
 
-def _rescues(ledger: Ledger) -> Iterator[Finding]:
+def rescues(ledger: Ledger) -> Iterator[Finding]:
     """Who puts back to work what is due or lost, how long that takes, and what waits."""
     looks, now = ledger.rescues.all(), now_ms()
     if not looks:

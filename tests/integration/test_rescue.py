@@ -301,17 +301,17 @@ def test_a_rescue_tells_what_waits_and_how_long_it_takes(
     assert [told] == ledger.rescues.all()
     assert (told.open_jobs, told.published, told.queued, told.unpublished, told.looks) == (8, 6, 6, 2, 1)
     assert rescue.tally.tell() is None
-    [finding] = checks._rescues(settings)
+    [finding] = checks.rescues(ledger)
     assert (finding.state, "8 open jobs" in finding.detail, "2 not yet in a queue" in finding.detail) == (
         "ok",
         True,
         True,
     )
     ledger.rescues.tell(told.model_copy(update={"at": told.at - 120_000}))
-    [finding] = checks._rescues(settings)
+    [finding] = checks.rescues(ledger)
     assert (finding.state, "none has looked since" in finding.detail) == ("warning", True)
     ledger.rescues.leave(told.owner)
-    [finding] = checks._rescues(settings)
+    [finding] = checks.rescues(ledger)
     assert finding.detail == "none is running"
 
 

@@ -74,7 +74,7 @@ def test_a_name_has_to_be_shown(ledger: Ledger, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("scopes", "may"),
-    [([Scope.READ], {"read"}), ([Scope.SUBMIT], {"submit"}), ([Scope.ADMIN], {"read", "submit", "admin"})],
+    [([Scope.READ], {"read"}), ([Scope.SUBMIT], {"submit"}), ([Scope.ADMIN], {"read", "submit", "metrics", "admin"})],
 )
 def test_scopes_reach_as_far_as_they_say(ledger: Ledger, scopes: list[Scope], may: set[str]) -> None:
     """Only admin holds more than its own name."""
