@@ -336,7 +336,7 @@ def test_check_tells_which_breaker_is_open(shop: Workshop, intake: Intake, clock
     job_id = accept(intake)
     before_deliver(shop, job_id)
     live(shop, clock, [job_id], 600)
-    [finding] = list(_outages(shop.settings))
+    [finding] = list(_outages(shop.settings, shop.ledger))
     assert isinstance(finding, Finding)
     assert finding.what == f"breaker smtp:127.0.0.1:{shop.settings.smtp_out.port}"
     assert finding.state == "warning"

@@ -20,7 +20,8 @@ from typing import Any
 import httpx
 
 from daemon.listeners import folder, imap, smtp
-from daemon.web import app as web
+from daemon.process import Process
+from daemon.web import server as web
 from tests.integration.doors import Door, opened
 from tests.integration.dovecot import Dovecot
 from tests.integration.mailboxes import account, mail, subjects
@@ -122,7 +123,9 @@ class Http(Answering):
 
 
 def _web(settings: Any, intake: Any, stop: threading.Event, *, ready: Callable[[str], None]) -> None:
-    web.serve(settings, intake, stop, ready)
+    process = Process(settings, lambda: settings)
+    process.ready = ready  # type: ignore[method-assign]
+    web.serve(process, intake, stop)
 
 
 class Mailbox(Way):

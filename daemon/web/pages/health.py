@@ -65,12 +65,13 @@ class Health:
             self._seen.set()
 
     def _all(self) -> Iterator[Line]:
-        for look in (checks.broker, checks.consumers, checks.model):
-            finding = look(self._settings)
-            if finding is None:
-                continue
-            instead = f"; {finding.instead}" if finding.instead and finding.state != "ok" else ""
-            yield Line("well" if finding.state == "ok" else "failing", _NAMES[finding.what], finding.detail + instead)
+        broker = checks.broker(self._settings)
+        consumers = checks.consumers(self._settings) if broker.state == "ok" else None
+        for finding in (broker, consumers, checks.model(self._settings)):
+            if finding:
+                instead = f"; {finding.instead}" if finding.instead and finding.state != "ok" else ""
+                state = "well" if finding.state == "ok" else "failing"
+                yield Line(state, _NAMES[finding.what], finding.detail + instead)
         yield from self._mailboxes()
         yield from self._endpoints()
 

@@ -83,6 +83,6 @@ def test_no_hot_question_reads_a_table(ledger: Ledger, intake: Intake, asked: Ca
 
 
 def _reads_all(step: str) -> bool:
-    """Whether a step of a plan reads a whole table, or an index that grows with it. Rescues are few; FTS5's `0:=:` is a rowid."""
-    indexed = re.match(r"SCAN \w+ (USING (COVERING )?INDEX ix_jobs_(open|leased)|VIRTUAL TABLE INDEX 0:=:)", step)
+    """Whether a step of a plan reads a whole table, or an index that grows with it. Rescues are few; FTS5's `0:=` is a rowid."""
+    indexed = re.match(r"SCAN \w+ (USING (COVERING )?INDEX ix_jobs_(open|leased)|VIRTUAL TABLE INDEX 0:=$)", step)
     return step.startswith("SCAN") and not indexed and not step.startswith(("SCAN rescues", "SCAN CONSTANT ROW"))
