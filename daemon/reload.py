@@ -14,8 +14,8 @@ from types import FrameType
 from config.errors import ConfigError
 from config.settings import Settings
 from tasks import log
+from tasks.configured import routes_of
 from tasks.errors import PostroomError
-from tasks.workshop import routes_of
 
 AT_START = (
     "state_dir",

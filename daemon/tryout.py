@@ -12,6 +12,7 @@ from config.fetching import FetchPolicy
 from config.routes import Route, load_routes
 from config.settings import Settings
 from tasks.clock import now_ms
+from tasks.configured import message_id_secret, own_addresses
 from tasks.download import host_of
 from tasks.errors import Permanent
 from tasks.events.taking import take_apart
@@ -26,7 +27,6 @@ from tasks.stages.extract import extract, extract_event
 from tasks.stages.fetch import policy_for
 from tasks.stages.reply import Answering, reply
 from tasks.trust import Believing
-from tasks.workshop import message_id_secret, own_addresses
 
 KINDS = {".eml": Kind.MAIL, ".json": Kind.EVENT}
 MAIL = "message/rfc822"

@@ -17,14 +17,16 @@ from config.settings import Settings
 from tasks import log
 from tasks.clock import iso, now_ms
 from tasks.compose import announce
+from tasks.configured import message_id_secret
 from tasks.errors import Permanent
 from tasks.ids import new_job_id
 from tasks.ledger import Ledger, Notice
 from tasks.models import Delivery
 from tasks.payload import CONTENT_TYPE, fill
-from tasks.workshop import HOUR_MS, message_id_secret
 
 SCHEMA_ID = "urn:postroom:webhook-alert:1"
+
+HOUR_MS = 3_600_000
 
 
 class AlertPart(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -27,6 +28,7 @@ class Intake:
         self._blobs = blobs
         self._inline_limit = inline_limit
         self.nudge = nudge
+        self._loops: dict[int, asyncio.AbstractEventLoop] = {}
         self._arrivals = Arrivals(ledger.database, self._stored)
 
     @classmethod
@@ -48,12 +50,20 @@ class Intake:
 
     async def accept_async(self, envelope: Envelope, raw: bytes) -> Receipt:
         """`accept` for an event loop: it waits without blocking."""
-        loop = asyncio.get_running_loop()
+        loop = self._running_loop()
         done: asyncio.Future[Receipt] = loop.create_future()
         make = partial(self._arrival, envelope, raw, done, loop)
         arrival = await asyncio.to_thread(make) if len(raw) > self._inline_limit else make()
         self._arrivals.submit(arrival)
         return await done
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        """asyncio.get_running_loop, which makes a system call each time (Python 3.11)."""
+        thread = threading.get_ident()
+        loop = self._loops.get(thread)
+        if loop is None or not loop.is_running():
+            loop = self._loops[thread] = asyncio.get_running_loop()
+        return loop
 
     def close(self) -> None:
         """Commit what waits, then close the ledger."""

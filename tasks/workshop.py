@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
-from email.utils import parseaddr
-from pathlib import Path
 
-from config.routes import Route, load_routes
+from config.routes import Route
 from config.settings import Settings
 from tasks.clock import now_ms
+from tasks.configured import message_id_secret, own_addresses, routes_of
 from tasks.heart import Heart, this_process
 from tasks.ledger import Ledger
 from tasks.loops import over_cap
@@ -74,44 +72,3 @@ class Workshop:
         now = now_ms()
         times = self.ledger.deliveries.sent_to(recipient, now - HOUR_MS)
         return over_cap(times, now, ((self.settings.smtp_out.max_replies_per_hour, HOUR_MS),))
-
-
-def routes_of(settings: Settings) -> tuple[Route, ...]:
-    """The routes that the settings name. Raises ConfigError."""
-    return load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
-
-
-def own_addresses(settings: Settings) -> frozenset[str]:
-    """The addresses that are ours: mail from them is never answered, mail to them is meant for us."""
-    given = [
-        *settings.smtp_out.own_addresses,
-        parseaddr(settings.smtp_out.sender)[1],
-        *(account.address or account.user for account in settings.imap.values()),
-    ]
-    return frozenset(address.lower() for address in given if "@" in address)
-
-
-def message_id_secret(settings: Settings) -> bytes:
-    """The key of our Message-ID tokens: from the settings, or made once and kept in the state folder."""
-    if configured := settings.secret.get_secret_value():
-        return configured.encode()
-    path = settings.state_dir / "secret"
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return _made_once(path)
-
-
-def _made_once(path: Path) -> bytes:
-    """The first process to link its file wins, so that all of them use one secret."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mine = path.with_name(f".secret-{secrets.token_hex(8)}")
-    mine.touch(mode=0o600)
-    mine.write_bytes(secrets.token_bytes(32))
-    try:
-        path.hardlink_to(mine)
-    except FileExistsError:
-        pass
-    finally:
-        mine.unlink()
-    return path.read_bytes()

@@ -19,11 +19,11 @@ import structlog
 from config.imap import ImapAccount
 from config.settings import Settings
 from daemon.listeners.imap_clock import Clock
+from tasks.configured import message_id_secret
 from tasks.errors import PostroomError
 from tasks.mailhead import first
 from tasks.models import Delivery
 from tasks.transports.smtp import send
-from tasks.workshop import message_id_secret
 
 HEADER = "X-Postroom-Canary"
 _FORM = re.compile(rb"(\d{1,15})\.([0-9a-f]{32})")

@@ -22,6 +22,7 @@ from config.settings import Settings
 from daemon.listeners.webhook_limits import Gone, read_body
 from daemon.listeners.webhook_openapi import OPERATION, RESPONSES
 from daemon.listeners.webhook_problems import Refused, not_stored
+from daemon.listeners.webhook_protocol import BODY_IS_HERE
 from daemon.listeners.webhook_source import Source
 from daemon.web.results import Finished, Waiting, own_url
 from tasks.errors import Unavailable
@@ -72,7 +73,9 @@ class Hooks:
             raise Refused(HTTPStatus.NOT_FOUND, "unknown-source", "no webhook source of this name is configured")
         headers = _headers(scope)
         from_proxy = source.admit(scope.get("client"), headers)
-        body = await read_body(receive, headers, source.limit, source.config.body_timeout)
+        body = await read_body(
+            receive, headers, source.limit, source.config.body_timeout, is_here=BODY_IS_HERE in scope
+        )
         source.verify(Presented(headers, body, time.time(), from_proxy))
         if challenge := source.challenge(body):
             return PlainTextResponse(challenge)

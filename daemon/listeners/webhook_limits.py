@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import math
 import time
@@ -25,8 +26,10 @@ class Gone(Exception):
     """The client closed the connection before its request was whole; nobody is there to answer."""
 
 
-async def read_body(receive: Receive, headers: Mapping[str, str], limit: int, seconds: float) -> bytes:
-    """The whole body, counted as it comes, so a chunked one is bounded too.
+async def read_body(
+    receive: Receive, headers: Mapping[str, str], limit: int, seconds: float, *, is_here: bool = False
+) -> bytes:
+    """The whole body, counted as it comes, so a chunked one is bounded too. One that `is_here` needs no clock.
 
     Raises Refused 413 beyond `limit` bytes, 408 when it is not there after `seconds`, Gone when the client left.
     """
@@ -36,7 +39,7 @@ async def read_body(receive: Receive, headers: Mapping[str, str], limit: int, se
         raise _too_large(limit)
     parts: list[bytes] = []
     total = 0
-    with _Deadline(seconds):
+    with _NO_DEADLINE if is_here else _Deadline(seconds):
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -77,6 +80,9 @@ class _Deadline:
         self._late = True
         if self._task:
             self._task.cancel()
+
+
+_NO_DEADLINE = contextlib.nullcontext()
 
 
 async def _linger(receive: Receive) -> None:

@@ -17,6 +17,9 @@ from daemon.listeners.webhook_problems import MEDIA_TYPE, Refused
 MAX_HEADER = 65_536
 """Bytes of request line and header together."""
 
+BODY_IS_HERE = "postroom.body_is_here"
+"""In a request's scope when its body had come with its header."""
+
 _SAID = {
     HTTPStatus.BAD_REQUEST: ("bad-http", "this is no HTTP request"),
     HTTPStatus.REQUEST_TIMEOUT: ("too-slow", "the header was not complete in time"),
@@ -39,7 +42,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Start the clock: a client has to say something."""
-        super().connection_made(transport)
+        super().connection_made(_OneWrite(transport, self.loop))  # type: ignore[arg-type]  # a transport in all that is used
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -80,6 +83,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        """The body is whole."""
+        self.scope[BODY_IS_HERE] = True  # type: ignore[literal-required]  # servers may add keys of their own
+        super().on_message_complete()
+
     def send_400_response(self, msg: str) -> None:
         """Say 431 where it was the size, 400 where it was no HTTP."""
         large = self._fields > MAX_HEADER
@@ -109,3 +117,31 @@ class GuardedProtocol(HttpToolsProtocol):
         head += f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n\r\n"
         self.transport.write(head.encode() + body)
         self.transport.close()
+
+
+class _OneWrite:
+    """A transport that writes once in a turn of the event loop: uvicorn writes head and body apart, a system call each."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Write it at the end of this turn."""
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        """Write what is left, and close."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._parts:
+            parts, self._parts = self._parts, []
+            self._transport.write(b"".join(parts))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)

@@ -14,12 +14,12 @@ from config.engine import RetentionSettings
 from config.settings import Settings
 from daemon.backup import put_back, take
 from tasks.blobs import Blobs
+from tasks.configured import message_id_secret
 from tasks.errors import Permanent, Unavailable
 from tasks.intake import Intake, raw_of
 from tasks.ledger import Ledger, snapshot
 from tasks.ledger.engine import Database
 from tasks.retention import sweep
-from tasks.workshop import message_id_secret
 from tests.commands import postroom
 from tests.conftest import envelope
 from tests.integration.postgres import Postgres

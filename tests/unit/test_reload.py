@@ -10,10 +10,11 @@ from config.errors import ConfigError, Problem
 from config.settings import Settings
 from daemon.reload import AT_START, Reloads
 from tasks import heart
+from tasks.configured import routes_of
 from tasks.ledger import Ledger
 from tasks.model import Judge
 from tasks.worker import Current
-from tasks.workshop import Workshop, routes_of
+from tasks.workshop import Workshop
 
 pytestmark = pytest.mark.sqlite_only
 

@@ -22,9 +22,9 @@ from config.settings import Settings
 from daemon.web.auth import Guard, on_this_machine
 from daemon.web.pages.ask import NeedsLogin, Stop, Visitor
 from tasks.clock import now_ms
+from tasks.configured import message_id_secret
 from tasks.ledger import Ledger
 from tasks.ledger.visitors import FAILED_LOGIN
-from tasks.workshop import message_id_secret
 
 HERE = "this machine"
 WINDOW_MS = 900_000

@@ -13,7 +13,6 @@ from config.settings import Settings
 from daemon.web.pages.ask import Ask, Stop
 from daemon.web.pages.job import PICTURED, download, found
 from daemon.web.pages.site import Site
-from tasks.blobs import Blobs
 from tasks.errors import Unreadable
 from tasks.intake import raw_of
 from tasks.ledger import Ledger
@@ -21,6 +20,7 @@ from tasks.models import Classification, Document, Job, Kind, Stage
 from tasks.readers.charset import decode
 from tasks.readers.mail import Part
 from tasks.readers.opening import opened, pictured
+from tasks.stores import Store, open_store
 
 MOST_HTML = 1_000_000
 """Characters of HTML that are shown."""
@@ -43,7 +43,7 @@ _CELLS = frozenset({"colspan", "rowspan", "align"})
 
 def install(site: Site, settings: Settings, ledger: Ledger) -> None:
     """The routes."""
-    looking = _Looking(ledger, Blobs(settings.blobs_dir))
+    looking = _Looking(ledger, open_store(settings))
 
     def html(ask: Ask) -> Response:
         job = found(ledger, ask)
@@ -86,7 +86,7 @@ def harmless(html: str) -> str:
 class _Looking:
     """Gets at the bytes of a job's documents, which the ledger does not keep apart from the message."""
 
-    def __init__(self, ledger: Ledger, blobs: Blobs) -> None:
+    def __init__(self, ledger: Ledger, blobs: Store) -> None:
         self._ledger = ledger
         self._blobs = blobs
         self._room = threading.BoundedSemaphore(AT_ONCE)

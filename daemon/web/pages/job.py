@@ -15,12 +15,12 @@ from daemon.redelivery import chosen
 from daemon.web.pages.ask import Ask, Stop
 from daemon.web.pages.evidence import SHOWN, Piece, pages_of
 from daemon.web.pages.site import Site, to
-from tasks.blobs import Blobs
 from tasks.errors import Permanent
 from tasks.ids import is_job_id
 from tasks.intake import raw_of
 from tasks.ledger import DeliveryState, Ledger
 from tasks.models import RESTING, TERMINAL, Attempt, Classification, Document, Field, Job, Stage, first_stage
+from tasks.stores import open_store
 
 PICTURED = frozenset(
     {"application/pdf", "image/png", "image/jpeg", "image/gif", "image/tiff", "image/bmp", "image/webp"}
@@ -61,7 +61,7 @@ class Sent:
 
 def install(site: Site, settings: Settings, ledger: Ledger) -> None:
     """The routes."""
-    blobs = Blobs(settings.blobs_dir)
+    blobs = open_store(settings)
 
     def shown(ask: Ask) -> Response:
         job = found(ledger, ask)

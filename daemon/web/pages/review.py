@@ -18,12 +18,11 @@ from daemon.web.pages.job import about, found
 from daemon.web.pages.judging import PREFIX, Draft, draft
 from daemon.web.pages.routing import Routing
 from daemon.web.pages.site import Site, to
-from tasks.blobs import Blobs
 from tasks.clock import iso
 from tasks.intake import raw_of
 from tasks.ledger import Ledger, decided_now
 from tasks.models import Classification, Extracted, Job, Reply, Stage, State
-from tasks.stages.reply import preview
+from tasks.stores import open_store
 
 LIMIT = 50
 MOST_REPLY = 20_000
@@ -106,7 +105,7 @@ class _Review:
         self._settings = settings
         self._ledger = ledger
         self._routing = routing
-        self._blobs = Blobs(settings.blobs_dir)
+        self._blobs = open_store(settings)
 
     def case(self, job: Job) -> Case:
         """Everything about a job that a decision needs."""
@@ -120,6 +119,8 @@ class _Review:
 
     def preview(self, case: Case, judged: Classification) -> Reply:
         """The reply that this judgement would give."""
+        from tasks.stages.reply import preview  # noqa: PLC0415  # the model's client, which no other page needs
+
         return preview(case.job, case.extracted, judged, case.route, self._settings.templates_dir)
 
     def own_words(self, case: Case, made: Draft, text: str) -> str:

@@ -6,13 +6,12 @@ import tempfile
 import threading
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
 from config.routes import Route
 from config.settings import Settings
-from daemon import tryout
 from daemon.web.pages.ask import Ask, Stop
 from daemon.web.pages.evidence import pages_of
 from daemon.web.pages.kept import Kept
@@ -23,6 +22,9 @@ from tasks.errors import Permanent
 from tasks.ledger import Ledger
 from tasks.models import Delivery
 from tasks.readers.names import clean_name
+
+if TYPE_CHECKING:
+    from daemon.tryout import Trip
 
 WEEK_MS = 7 * 86_400_000
 BODY_SHOWN = 20_000
@@ -75,14 +77,16 @@ def install(site: Site, settings: Settings, ledger: Ledger, routing: Routing) ->
     site.post("/try", tried, "reviewer", settings.web.max_body)
 
 
-def _trip(settings: Settings, name: str, data: bytes, source: str) -> tryout.Trip:
+def _trip(settings: Settings, name: str, data: bytes, source: str) -> Trip:
     """The file's trip; it lies in a folder of its own meanwhile, under its own name. Raises Permanent, Unavailable."""
+    from daemon.tryout import run  # noqa: PLC0415  # readers and model, which no other page needs
+
     if not data:
         raise Permanent(f"{name} is empty")
     with tempfile.TemporaryDirectory(prefix="postroom-try-") as folder:
         path = Path(folder) / name[-200:]
         path.write_bytes(data)
-        return tryout.run(settings, path, source)
+        return run(settings, path, source)
 
 
 def _told(route: Route, lately: tuple[int, int | None]) -> dict[str, Any]:
