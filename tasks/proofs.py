@@ -100,14 +100,17 @@ class Mac:
 
     def _matches(self, items: Sequence[str], parts: Sequence[bytes], secrets: Sequence[str]) -> bool:
         macs = [found for item in items if (found := self._decode(item, self.prefix)) is not None][:MAX_SIGNATURES]
-        keys = [self._key(secret) for secret in secrets]
+        whole = b"".join(parts)
         matched = False
-        for key in keys:
+        public: list[Key] = []
+        for secret in secrets:
+            key = self._key(secret)
+            if key.kind == PUBLIC:
+                public.append(key)
             if key.kind == SECRET:
-                digest = _digest(key.data, self.algorithm, parts)
+                digest = hmac.digest(key.data, whole, self.algorithm)
                 for mac in macs:
                     matched |= hmac.compare_digest(mac, digest)
-        public = [key for key in keys if key.kind == PUBLIC]
         if matched or not (self.public_prefix and public):
             return matched
         given = [sig for item in items if (sig := self._decode(item, self.public_prefix)) is not None]

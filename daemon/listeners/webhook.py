@@ -85,9 +85,11 @@ class Hooks:
             said = "this idempotency key came before with another body"
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "key-reused", said, answer, job=receipt.job_id)
         answer["Location"] = f"{own_url(self._public_url, scope)}/jobs/{receipt.job_id}"
-        prefer, longest = headers.get("prefer", ""), source.config.max_wait
-        if self._waiting and (result := await self._waiting.result(receipt.job_id, prefer, answer, longest)):
-            return JSONResponse(result, HTTPStatus.OK, answer)
+        prefer = headers.get("prefer")
+        if prefer and self._waiting:
+            longest = source.config.max_wait
+            if result := await self._waiting.result(receipt.job_id, prefer, answer, longest):
+                return JSONResponse(result, HTTPStatus.OK, answer)
         return _Taken(receipt, answer)
 
     async def _accept(self, envelope: Envelope, body: bytes) -> Receipt:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import Callable
 
 from fastapi import FastAPI
 from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from config.settings import Settings
 from daemon.web.auth import Guard
-from daemon.web.pages import audit, contents, job, jobs, live, login, review, routes, today
-from daemon.web.pages.access import Access
 from daemon.web.pages.ask import PREFIX
-from daemon.web.pages.frame import Frame
-from daemon.web.pages.routing import Routing
-from daemon.web.pages.site import Site
 from tasks.ledger import Ledger
 
 
@@ -22,22 +20,35 @@ def install(app: FastAPI, settings: Settings, ledger: Ledger, guard: Guard, stop
     """Serve the pages below PREFIX, and lead `/` there. What streams ends when `stop` is set."""
     if not settings.pages.enabled:
         return
-    site = Site(Access(settings, ledger, guard), Frame())
-    routing = Routing(settings)
-    site.open("/static/{name}", site.frame.static)
-    login.install(site)
-    today.install(site, settings, ledger)
-    jobs.install(site, settings, ledger)
-    job.install(site, settings, ledger)
-    contents.install(site, settings, ledger)
-    review.install(site, settings, ledger, routing)
-    live.install(site, ledger, stop)
-    routes.install(site, settings, ledger, routing)
-    audit.install(site, ledger)
+
+    def make() -> ASGIApp:
+        from daemon.web.pages.every import application  # noqa: PLC0415  # see AtFirstUse
+
+        return application(settings, ledger, guard, stop)
 
     async def first() -> RedirectResponse:
         return RedirectResponse(f"{PREFIX}/", 303)
 
     for path in ("/", PREFIX):
         app.add_api_route(path, first, include_in_schema=False)
-    app.mount(PREFIX, site.application())
+    app.mount(PREFIX, AtFirstUse(make))
+
+
+class AtFirstUse:
+    """An application that is made when somebody asks for it: where only programs post, the pages take no memory."""
+
+    def __init__(self, make: Callable[[], ASGIApp]) -> None:
+        self._make = make
+        self._made: ASGIApp | None = None
+        self._making = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        made = self._made or await self._once()
+        await made(scope, receive, send)
+
+    async def _once(self) -> ASGIApp:
+        async with self._making:
+            if self._made is None:
+                self._made = await asyncio.to_thread(self._make)
+            return self._made
