@@ -20,6 +20,7 @@ import redis
 from config.settings import Settings
 from daemon.embedded.broker import EmbeddedBroker
 from tasks.models import State
+from tests.faults.parts import full
 from tests.integration.webhook_parts import problem, replies, sink
 from tests.street import Street, signed, until
 
@@ -48,6 +49,7 @@ def test_killed_between_commit_and_202_it_is_one_job(tmp_path: Path) -> None:
         ledger.close()
 
 
+@full
 @pytest.mark.fault(number=11)
 def test_a_full_broker_refuses_nobody(tmp_path: Path) -> None:
     """Redis at maxmemory takes no message: 202 goes on, and when it has room again every job runs (fault 11)."""
@@ -122,7 +124,7 @@ def small_files(street: Street, size: int) -> Iterator[tuple[httpx.Client, Itera
 
 
 @pytest.mark.parametrize("size", [2_000, 200_000], ids=["in the ledger", "as blobs"])
-@pytest.mark.parametrize("how", [small_disk, small_files])
+@pytest.mark.parametrize("how", [small_disk, pytest.param(small_files, marks=full)])
 @pytest.mark.fault(number=12)
 def test_a_full_disk_is_a_503_and_never_a_false_202(
     tmp_path: Path, how: Callable[[Street, int], Disk], size: int

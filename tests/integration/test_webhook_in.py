@@ -17,6 +17,7 @@ from fastapi import FastAPI
 
 from config.settings import Settings
 from daemon.listeners import webhook
+from tasks.ledger import engine
 from tasks.ledger.schema import jobs
 from tasks.models import Kind
 from tests.integration.webhook_in_parts import LIMIT, House, listening
@@ -183,8 +184,9 @@ def test_a_ledger_that_cannot_store_is_never_a_202(house: House) -> None:
 
 @pytest.mark.slow
 @pytest.mark.fault(number=12)
-def test_a_locked_ledger_is_a_503_and_nothing_is_lost(house: House) -> None:
+def test_a_locked_ledger_is_a_503_and_nothing_is_lost(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """While somebody else holds SQLite's write lock too long, no false 202 is given (fault 12)."""
+    monkeypatch.setattr(engine, "BUSY_MS", 1000)
     with sqlite3.connect(house.settings.state_dir / "ledger.db", isolation_level=None) as other:
         other.execute("begin immediate")
         with ThreadPoolExecutor(1) as pool:

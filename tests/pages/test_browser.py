@@ -59,7 +59,7 @@ def addresses(day: Desk) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("look", LOOKS if FULL else ["dark", "phone"])
+@pytest.mark.parametrize("look", LOOKS if FULL else ["phone"])
 def test_no_page_has_barriers(day: Desk, url: str, browser: Browser, look: str) -> None:
     """axe finds nothing, be it serious or not; nothing is wider than the window; and everything comes from us."""
     scheme, width, height = LOOKS[look]
