@@ -18,6 +18,7 @@ import redis
 from PIL import Image, ImageDraw
 
 from tasks.models import Job
+from tests.faults.parts import full
 from tests.faults.town import Town
 
 pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -59,8 +60,8 @@ def running(town: Town, state: str) -> Job | None:
     "state",
     [
         "extracting",
-        pytest.param("classifying", marks=pytest.mark.fault(number=6)),
-        "replying",
+        pytest.param("classifying", marks=[full, pytest.mark.fault(number=6)]),
+        pytest.param("replying", marks=full),
         pytest.param("delivering", marks=pytest.mark.fault(number=8)),
     ],
 )
@@ -96,7 +97,7 @@ def broker(town: Town) -> redis.Redis:
     "fault",
     [
         pytest.param("killed", marks=pytest.mark.fault(number=9)),
-        pytest.param("flushed", marks=pytest.mark.fault(number=10)),
+        pytest.param("flushed", marks=[full, pytest.mark.fault(number=10)]),
     ],
 )
 def test_a_broker_that_forgets_everything_loses_nothing(town: Town, fault: str) -> None:
