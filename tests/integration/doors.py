@@ -25,25 +25,42 @@ class WatchedIntake(Intake):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.seen: list[tuple[Envelope, bytes, Receipt]] = []
+        self._seen: list[tuple[Envelope, bytes, Receipt]] = []
         self.fault: Exception | None = None
         self.refused = 0
+        self._under_way: set[object] = set()
+
+    @property
+    def seen(self) -> list[tuple[Envelope, bytes, Receipt]]:
+        """What was accepted. A job stands in the ledger a moment before `accept` returns: that moment is waited for."""
+        before, deadline = set(self._under_way), time.monotonic() + 2
+        while before & self._under_way and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return self._seen
 
     def accept(self, envelope: Envelope, raw: bytes) -> Receipt:
-        if self.fault:
-            self.refused += 1
-            raise self.fault
-        receipt = super().accept(envelope, raw)
-        self.seen.append((envelope, raw, receipt))
-        return receipt
+        with self._noting():
+            receipt = super().accept(envelope, raw)
+            self._seen.append((envelope, raw, receipt))
+            return receipt
 
     async def accept_async(self, envelope: Envelope, raw: bytes) -> Receipt:
+        with self._noting():
+            receipt = await super().accept_async(envelope, raw)
+            self._seen.append((envelope, raw, receipt))
+            return receipt
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
         if self.fault:
             self.refused += 1
             raise self.fault
-        receipt = await super().accept_async(envelope, raw)
-        self.seen.append((envelope, raw, receipt))
-        return receipt
+        mark = object()
+        self._under_way.add(mark)
+        try:
+            yield
+        finally:
+            self._under_way.discard(mark)
 
 
 LEDGER_DOWN = Unavailable("ledger", "database is locked")
