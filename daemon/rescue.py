@@ -134,7 +134,9 @@ class Tally:
 
     def count(self, begun: float, published: int, queued: int | None) -> None:
         """A look ends that began at `begun` (monotonic seconds)."""
-        self._lately.append((time.monotonic() - begun) * 1000)
+        seconds = time.monotonic() - begun
+        meters.rescue_ticked(now_ms(), seconds, published)
+        self._lately.append(seconds * 1000)
         self.looks += 1
         self.published += published
         self.queued = queued
@@ -186,12 +188,12 @@ def run(
     ledger = Ledger.open(settings.ledger)
     rescue = Rescue(settings, ledger, make_app(settings))
     slow, watcher, backfill = SlowTick(settings, ledger), Watcher(settings, ledger), Backfill(ledger)
-    recorder = Recorder(ledger, this_process())
+    recorder = Recorder(ledger, rescue.tally.owner)
     recorder.start()
     ready(f"rescue every {settings.rescue.tick:g} s")
     while not stop.wait(settings.rescue.tick):
         try:
-            while _timed(rescue) >= BATCH and not stop.is_set():
+            while rescue.tick() >= BATCH and not stop.is_set():
                 rescue.tally.tell()
                 alive()
             rescue.tally.tell()
@@ -206,10 +208,3 @@ def run(
     with contextlib.suppress(Unavailable):
         ledger.rescues.leave(rescue.tally.owner)
     ledger.close()
-
-
-def _timed(rescue: Rescue) -> int:
-    began = time.monotonic()
-    published = rescue.tick()
-    meters.rescue_ticked(now_ms(), time.monotonic() - began, published)
-    return published

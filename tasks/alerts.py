@@ -15,7 +15,7 @@ from pydantic import Field as Attribute
 
 from config.settings import Settings
 from tasks import log
-from tasks.clock import iso, now_ms
+from tasks.clock import HOUR_MS, iso, now_ms
 from tasks.compose import announce
 from tasks.configured import message_id_secret
 from tasks.errors import Permanent
@@ -25,8 +25,6 @@ from tasks.models import Delivery
 from tasks.payload import CONTENT_TYPE, fill
 
 SCHEMA_ID = "urn:postroom:webhook-alert:1"
-
-HOUR_MS = 3_600_000
 
 
 class AlertPart(BaseModel):

@@ -6,6 +6,8 @@ import re
 import time
 from datetime import UTC, datetime
 
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 

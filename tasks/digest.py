@@ -13,7 +13,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from config.settings import Settings
 from tasks.alerts import AlertPart, AlertPayload, mail_of
-from tasks.clock import iso
+from tasks.clock import DAY_MS, iso
 from tasks.errors import Permanent
 from tasks.ids import new_job_id
 from tasks.ledger import Ledger, Notice
@@ -23,7 +23,6 @@ PREFIX = "digest:"
 FILE = "digest.txt.j2"
 LISTED = 20
 """Jobs in a list; the mail says when there are more."""
-DAY_MS = 86_400_000
 LONGEST_MS = 7 * DAY_MS
 """What is told of at most, when no digest was made for long."""
 

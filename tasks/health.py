@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from config.settings import Settings
 from tasks.alerts import alert
-from tasks.clock import iso, now_ms
+from tasks.clock import DAY_MS, iso, now_ms
 from tasks.errors import TargetGone, Transient, Unavailable
 from tasks.ledger import Endpoint, Ledger
 from tasks.models import Delivery
-
-DAY_MS = 86_400_000
 
 
 def refusal(ledger: Ledger, delivery: Delivery) -> str:

@@ -95,12 +95,11 @@ class Mac:
                 raise BadSignature(f"header {self.id} holds a part that could pass for a timestamp")
             names["{id}"] = name.encode("latin-1", "replace")
         parts = [names[part] if part in names else part.encode() for part in self.signed]
-        if not self._matches(items, parts, secrets):
+        if not self._matches(items, b"".join(parts), secrets):
             raise BadSignature("no signature fits; the secret differs or the body was changed on the way")
 
-    def _matches(self, items: Sequence[str], parts: Sequence[bytes], secrets: Sequence[str]) -> bool:
+    def _matches(self, items: Sequence[str], signed: bytes, secrets: Sequence[str]) -> bool:
         macs = [found for item in items if (found := self._decode(item, self.prefix)) is not None][:MAX_SIGNATURES]
-        whole = b"".join(parts)
         matched = False
         public: list[Key] = []
         for secret in secrets:
@@ -108,13 +107,13 @@ class Mac:
             if key.kind == PUBLIC:
                 public.append(key)
             if key.kind == SECRET:
-                digest = hmac.digest(key.data, whole, self.algorithm)
+                digest = hmac.digest(key.data, signed, self.algorithm)
                 for mac in macs:
                     matched |= hmac.compare_digest(mac, digest)
         if matched or not (self.public_prefix and public):
             return matched
         given = [sig for item in items if (sig := self._decode(item, self.public_prefix)) is not None]
-        return any(_ed25519_fits(key, sig, parts) for key in public for sig in given[:MAX_SIGNATURES])
+        return any(_ed25519_fits(key, sig, signed) for key in public for sig in given[:MAX_SIGNATURES])
 
     def _key(self, secret: str) -> Key:
         return decode_key(secret) if self.encoded_keys else Key(SECRET, secret.encode())
@@ -132,7 +131,7 @@ class Mac:
         """Every secret signs, so that a receiver may know either of two while rotating."""
         names = {"{body}": body, "{timestamp}": str(now).encode(), "{id}": key.encode("latin-1", "replace")}
         parts = [names[part] if part in names else part.encode() for part in self.signed]
-        items = [self._signature(self._key(secret), parts) for secret in secrets]
+        items = [self._signature(self._key(secret), b"".join(parts)) for secret in secrets]
         headers = {self.id: key} if self.id else {}
         if self.stamp and self.stamp[0] == "=":
             items.insert(0, f"{self.stamp[1:]}={now}")
@@ -142,11 +141,11 @@ class Mac:
             headers[self.header] = self.separator.join(items) if self.separator else items[0]
         return headers
 
-    def _signature(self, key: Key, parts: Sequence[bytes]) -> str:
+    def _signature(self, key: Key, signed: bytes) -> str:
         if key.kind == PRIVATE:
-            made = Ed25519PrivateKey.from_private_bytes(key.data).sign(b"".join(parts))
+            made = Ed25519PrivateKey.from_private_bytes(key.data).sign(signed)
             return self.public_prefix + base64.b64encode(made).decode()
-        digest = _digest(key.data, self.algorithm, parts)
+        digest = hmac.digest(key.data, signed, self.algorithm)
         return self.prefix + (digest.hex() if self.encoding == "hex" else base64.b64encode(digest).decode())
 
 
@@ -256,13 +255,9 @@ def _fresh(stamp: str, tolerance: float, now: float) -> None:
         raise BadSignature("the timestamp lies in the future; a clock is wrong")
 
 
-def _digest(key: bytes, algorithm: str, parts: Sequence[bytes]) -> bytes:
-    return hmac.digest(key, b"".join(parts), algorithm)
-
-
-def _ed25519_fits(key: Key, signature: bytes, parts: Sequence[bytes]) -> bool:
+def _ed25519_fits(key: Key, signature: bytes, signed: bytes) -> bool:
     try:
-        Ed25519PublicKey.from_public_bytes(key.data).verify(signature, b"".join(parts))
+        Ed25519PublicKey.from_public_bytes(key.data).verify(signature, signed)
     except InvalidSignature:
         return False
     return True

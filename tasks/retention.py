@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from config.engine import RetentionSettings
-from tasks.clock import now_ms
+from tasks.clock import DAY_MS, now_ms
 from tasks.ledger import Ledger, Rule
 from tasks.models import State
 from tasks.stores import Store
 
-DAY_MS = 86_400_000
 KEY_DAYS = 30
 """Jobs of the API stay at least this long, those of webhooks for their `keep_days`: until then a key may come again."""
 GRACE_SECONDS = 86_400

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from config.routes import Route
 from config.settings import Settings
-from tasks.clock import now_ms
+from tasks.clock import HOUR_MS, now_ms
 from tasks.configured import message_id_secret, own_addresses, routes_of
 from tasks.heart import Heart, this_process
 from tasks.ledger import Ledger
@@ -17,8 +17,6 @@ from tasks.recorder import Recorder
 from tasks.stages.reply import Answering
 from tasks.stores import open_store
 from tasks.trust import Believing
-
-HOUR_MS = 3_600_000
 
 
 class Workshop:

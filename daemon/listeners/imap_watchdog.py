@@ -17,7 +17,7 @@ from config.imap import ImapAccount
 from daemon.listeners.imap_clock import Clock
 from daemon.listeners.imap_owner import Claim
 from daemon.notify import notify, watchdog_every
-from tasks.clock import iso
+from tasks.clock import DAY_MS, iso
 from tasks.errors import Unavailable
 from tasks.ledger.imap_folders import ImapFolders, Watched
 
@@ -26,7 +26,6 @@ Alert = Callable[[str, str, str], object]
 
 log = structlog.get_logger("postroom.imap")
 WRITE_EVERY_MS = 10_000
-DAY_MS = 86_400_000
 LOOK_EVERY = 5.0
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tasks.clock import now_ms
+from tasks.clock import DAY_MS, now_ms
 from tasks.errors import Unavailable
 from tasks.ids import new_job_id
 from tasks.ledger.bulk import BulkInsert, OwnConnection, json_text
@@ -26,7 +26,6 @@ from tasks.texts import clean, indexable
 BATCH = 256
 GATHER = 0.003
 """Seconds to wait for company when the last ones did not come alone: they are answered together, and ask together."""
-_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -213,7 +212,7 @@ _JOB = (
 def _row(arrival: Arrival) -> tuple[Any, ...]:
     """The values of _JOB. Cleaned is what a sender may have written; `key` is already."""
     told, at = arrival.envelope, arrival.at
-    until = at + told.key_days * _DAY_MS if told.key_days else None
+    until = at + told.key_days * DAY_MS if told.key_days else None
     return (
         arrival.job_id, told.source, told.kind.value, told.key, until, State.RECEIVED.value,
         first_stage(told.kind).value, clean(told.sender), json_text(list(told.recipients)), "", "",

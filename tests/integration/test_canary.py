@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,8 +17,8 @@ from daemon.embedded.broker import EmbeddedBroker
 from tasks.app import make_app
 from tasks.canary import SEEN, workers
 from tasks.worker import DEAF
+from tests.integration.worker_parts import begun, ended
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 WORKER = """
 import json, sys, threading, time
 from celery.signals import worker_ready
@@ -57,24 +55,11 @@ def start(settings: Settings, broker: EmbeddedBroker) -> Iterator[Start]:
 
     def begin(*, deaf_after: float = 0, busy: float = 0) -> subprocess.Popen[str]:
         values = {"state_dir": str(settings.state_dir), "broker_url": broker.url, "worker": {"canary": 1}}
-        told = json.dumps({"settings": values, "deaf_after": deaf_after, "busy": busy})
-        process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, told],
-            cwd=REPOSITORY,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n", process.communicate()
-        return process
+        started.append(begun(WORKER, settings=values, deaf_after=deaf_after, busy=busy))
+        return started[-1]
 
     yield begin
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+    ended(started)
 
 
 def lines(process: subprocess.Popen[str], number: int) -> None:

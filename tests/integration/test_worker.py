@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import redis
@@ -22,8 +20,8 @@ from tasks.intake import Intake
 from tasks.ledger import Ledger
 from tasks.models import Job, Stage
 from tests.conftest import envelope
+from tests.integration.worker_parts import begun, ended
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 WORKER = """
 import json, sys, time
 from dataclasses import replace
@@ -67,24 +65,11 @@ def start(connected: Settings) -> Iterator[Start]:
     def begin(*queues: str, seconds: float = 0) -> subprocess.Popen[str]:
         values = {"state_dir": str(connected.state_dir), "broker_url": connected.broker_url}
         values |= {"ledger_url": connected.ledger_url, "log_format": "json"}
-        told = json.dumps({"settings": values, "queues": queues, "seconds": seconds})
-        process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, told],
-            cwd=REPOSITORY,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-        return process
+        started.append(begun(WORKER, settings=values, queues=queues, seconds=seconds))
+        return started[-1]
 
     yield begin
-    for process in started:
-        process.send_signal(signal.SIGCONT)
-        process.kill()
-        process.communicate()
+    ended(started)
 
 
 def until(ledger: Ledger, job_id: str, right: Callable[[Job], bool]) -> Job:

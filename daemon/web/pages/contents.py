@@ -9,7 +9,6 @@ from http import HTTPStatus
 import nh3
 from starlette.responses import HTMLResponse, Response
 
-from config.settings import Settings
 from daemon.web.pages.ask import Ask, Stop
 from daemon.web.pages.job import PICTURED, download, found
 from daemon.web.pages.site import Site
@@ -20,7 +19,7 @@ from tasks.models import Classification, Document, Job, Kind, Stage
 from tasks.readers.charset import decode
 from tasks.readers.mail import Part
 from tasks.readers.opening import opened, pictured
-from tasks.stores import Store, open_store
+from tasks.stores import Store
 
 MOST_HTML = 1_000_000
 """Characters of HTML that are shown."""
@@ -41,9 +40,9 @@ TAGS = frozenset({
 _CELLS = frozenset({"colspan", "rowspan", "align"})
 
 
-def install(site: Site, settings: Settings, ledger: Ledger) -> None:
+def install(site: Site, ledger: Ledger, store: Store) -> None:
     """The routes."""
-    looking = _Looking(ledger, open_store(settings))
+    looking = _Looking(ledger, store)
 
     def html(ask: Ask) -> Response:
         job = found(ledger, ask)

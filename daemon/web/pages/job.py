@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
-from config.settings import Settings
 from daemon.again import run_again
 from daemon.redelivery import chosen
 from daemon.web.pages.ask import Ask, Stop
@@ -20,7 +19,7 @@ from tasks.ids import is_job_id
 from tasks.intake import raw_of
 from tasks.ledger import DeliveryState, Ledger
 from tasks.models import RESTING, TERMINAL, Attempt, Classification, Document, Field, Job, Stage, first_stage
-from tasks.stores import open_store
+from tasks.stores import Store
 
 PICTURED = frozenset(
     {"application/pdf", "image/png", "image/jpeg", "image/gif", "image/tiff", "image/bmp", "image/webp"}
@@ -59,9 +58,8 @@ class Sent:
     tries: list[Try]
 
 
-def install(site: Site, settings: Settings, ledger: Ledger) -> None:
+def install(site: Site, ledger: Ledger, store: Store) -> None:
     """The routes."""
-    blobs = open_store(settings)
 
     def shown(ask: Ask) -> Response:
         job = found(ledger, ask)
@@ -69,7 +67,7 @@ def install(site: Site, settings: Settings, ledger: Ledger) -> None:
 
     def raw(ask: Ask) -> Response:
         job = found(ledger, ask)
-        return download(raw_of(ledger, blobs, job.id, job.raw_sha256), _raw_name(job))
+        return download(raw_of(ledger, store, job.id, job.raw_sha256), _raw_name(job))
 
     def act(ask: Ask) -> Response:
         job = found(ledger, ask)

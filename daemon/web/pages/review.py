@@ -22,7 +22,7 @@ from tasks.clock import iso
 from tasks.intake import raw_of
 from tasks.ledger import Ledger, decided_now
 from tasks.models import Classification, Extracted, Job, Reply, Stage, State
-from tasks.stores import open_store
+from tasks.stores import Store
 
 LIMIT = 50
 MOST_REPLY = 20_000
@@ -39,9 +39,9 @@ class Case:
     before: Classification | None
 
 
-def install(site: Site, settings: Settings, ledger: Ledger, routing: Routing) -> None:
+def install(site: Site, settings: Settings, ledger: Ledger, routing: Routing, store: Store) -> None:
     """The routes."""
-    review = _Review(settings, ledger, routing)
+    review = _Review(settings, ledger, routing, store)
 
     def listed(ask: Ask) -> Response:
         queue = ledger.listing.queue(limit=LIMIT)
@@ -101,11 +101,11 @@ def install(site: Site, settings: Settings, ledger: Ledger, routing: Routing) ->
 class _Review:
     """Looks at jobs that wait, and decides them."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, routing: Routing) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, routing: Routing, store: Store) -> None:
         self._settings = settings
         self._ledger = ledger
         self._routing = routing
-        self._blobs = open_store(settings)
+        self._store = store
 
     def case(self, job: Job) -> Case:
         """Everything about a job that a decision needs."""
@@ -113,7 +113,7 @@ class _Review:
         mail = (ledger.jobs.result(job.id, Stage.EXTRACT) or {}).get("mail")
         extracted = Extracted(mail=mail, documents=tuple(ledger.jobs.documents(job.id)))
         value = ledger.jobs.result(job.id, Stage.CLASSIFY)
-        raw = raw_of(ledger, self._blobs, job.id, job.raw_sha256) if not job.route else b""
+        raw = raw_of(ledger, self._store, job.id, job.raw_sha256) if not job.route else b""
         route = self._routing.of(job, extracted, raw)
         return Case(job, route, extracted, Classification(**value) if value else None)
 

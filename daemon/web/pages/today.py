@@ -16,14 +16,13 @@ from daemon.web.pages.charts import Bar, columns, rows
 from daemon.web.pages.health import Health
 from daemon.web.pages.kept import Kept
 from daemon.web.pages.site import Site
-from tasks.clock import now_ms
+from tasks.clock import DAY_MS, HOUR_MS, now_ms
 from tasks.ledger import Ledger
 from tasks.ledger.figures import SAMPLE
 from tasks.ledger.listing import Wanted
 from tasks.models import State
 
 SECONDS = 5.0
-HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 WEEK = 7
 MOST_LABELS, MOST_REASONS, WAITING_SEEN = 8, 6, 500
 _SPANS = ((60_000, "1 min"), (300_000, "5 min"), (1_800_000, "30 min"), (7_200_000, "2 h"), (DAY_MS, "1 day"))
