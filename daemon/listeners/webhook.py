@@ -80,7 +80,10 @@ class Hooks:
         if challenge := source.challenge(body):
             return PlainTextResponse(challenge)
         answer = source.count()
-        receipt = await self._accept(source.envelope(headers, body), body)
+        try:
+            receipt = await self._intake.accept_async(source.envelope(headers, body), body)
+        except Unavailable as error:
+            raise not_stored(error.retry_after) from error
         if receipt.conflict:
             said = "this idempotency key came before with another body"
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "key-reused", said, answer, job=receipt.job_id)
@@ -91,12 +94,6 @@ class Hooks:
             if result := await self._waiting.result(receipt.job_id, prefer, answer, longest):
                 return JSONResponse(result, HTTPStatus.OK, answer)
         return _Taken(receipt, answer)
-
-    async def _accept(self, envelope: Envelope, body: bytes) -> Receipt:
-        try:
-            return await self._intake.accept_async(envelope, body)
-        except Unavailable as error:
-            raise not_stored(error.retry_after) from error
 
 
 class _Taken(Response):

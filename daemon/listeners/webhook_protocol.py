@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
+from itertools import chain
 from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -67,20 +68,18 @@ class GuardedProtocol(HttpToolsProtocol):
         self._read = self._fields = 0
         super().on_message_begin()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One field is there. Fields are counted too, because one read may bring more of them than are allowed.
+    def on_headers_complete(self) -> None:
+        """The header is whole: from here the endpoint watches the clock.
 
-        Raises ValueError, which the parser turns into its own error and uvicorn into `send_400_response`.
+        Fields are counted too, because one read may bring more of them than are allowed. Raises ValueError then, which
+        the parser turns into its own error and uvicorn into `send_400_response`.
         """
-        self._fields += len(name) + len(value) + 4
+        self._in_header = False
+        if self._header_timer is not None:
+            self._stop_timer()
+        self._fields = 4 * len(self.headers) + sum(map(len, chain.from_iterable(self.headers)))
         if self._fields > MAX_HEADER:
             raise ValueError("header too large")
-        super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        """The header is whole: from here the endpoint watches the clock."""
-        self._in_header = False
-        self._stop_timer()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
