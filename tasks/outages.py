@@ -22,6 +22,8 @@ EVERY = 2.0
 """Seconds between two looks of a process at its guards."""
 AGAIN_MS = 15_000
 """What goes on failing is written down this often."""
+HELD_BACK = frozenset({"open", "half-open"})
+"""Standings in which a breaker lets nobody ask, or one call only."""
 _log = structlog.get_logger("postroom.outages")
 
 Owed = Callable[[], object]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from celery import Celery
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
@@ -16,10 +16,11 @@ from tasks.app import BROKER_ERRORS, QUEUES, ping, queued
 from tasks.canary import workers
 from tasks.clock import now_ms
 from tasks.errors import Unavailable
-from tasks.ledger import Ledger
+from tasks.ledger import Gauge, Ledger
 from tasks.ledger.census import ARCHIVE, BUSY, OPEN
 from tasks.meters import BREAKER, TICKED, labels_of
 from tasks.models import State
+from tasks.outages import HELD_BACK, standings
 
 ARCHIVE_EVERY = 300.0
 """Seconds between two counts of the jobs that are done or cancelled: it takes longer the more there are."""
@@ -61,7 +62,9 @@ def _from_ledger(settings: Settings, ledger: Ledger, archive: _Archive, began: i
     found: list[Metric] = []
     try:
         found += _jobs(ledger, archive)
-        found += _processes(ledger, settings.rescue.tick)
+        told = ledger.tallies.standing()
+        found += _rescues(told, settings.rescue.tick)
+        found += _dependencies(settings, ledger, told)
         found += _endpoints(ledger)
         found += _mailboxes(settings, ledger, began)
         found.append(_one("postroom_ledger_bytes", "What the ledger takes, without blobs.", ledger.census.size()))
@@ -92,13 +95,22 @@ def _jobs(ledger: Ledger, archive: _Archive) -> Iterator[Metric]:
     yield unsent
 
 
-def _processes(ledger: Ledger, tick: float) -> Iterator[Metric]:
-    told = ledger.tallies.standing()
+def _dependencies(settings: Settings, ledger: Ledger, told: Iterable[Gauge]) -> Iterator[Metric]:
+    """What jobs need and do not have: the outages that all processes have written down, and the receivers' breakers."""
     breakers = GaugeMetricFamily(BREAKER.name, BREAKER.says, labels=BREAKER.labels)
-    for gauge in told:
-        if gauge.name == BREAKER.name:
-            breakers.add_metric(list(labels_of(gauge.labels).values()), gauge.value)
-    yield breakers
+    said = "For how long what jobs need has failed, as all processes have seen it; 0 while it works."
+    failing = GaugeMetricFamily("postroom_dependency_failing_seconds", said, labels=BREAKER.labels)
+    held = {labels_of(one.labels)["dependency"]: one.value for one in told if one.name == BREAKER.name}
+    now = now_ms()
+    for one in standings(ledger, settings):
+        held[one.dependency] = max(held.get(one.dependency, 0), float(one.state in HELD_BACK))
+        failing.add_metric([one.dependency], max(0, now - one.since) / 1000 if one.since else 0)
+    for dependency, value in sorted(held.items()):
+        breakers.add_metric([dependency], value)
+    yield from (breakers, failing)
+
+
+def _rescues(told: Iterable[Gauge], tick: float) -> Iterator[Metric]:
     since = [max(0.0, now_ms() / 1000 - gauge.value) for gauge in told if gauge.name == TICKED.name]
     idle = GaugeMetricFamily("postroom_rescue_idle_seconds", "Since a rescue that runs last looked.")
     if since:

@@ -22,12 +22,14 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from config.settings import Settings
 from daemon.embedded.broker import EmbeddedBroker
 from daemon.web.metrics import KEEP, Answers
+from tasks import guard as guards
 from tasks.app import make_app, publish
 from tasks.clock import now_ms
 from tasks.errors import Unavailable
 from tasks.ledger import Ledger, Scope
 from tasks.meters import FIRST_TOKEN, TICKED, Meters
 from tasks.models import Stage
+from tasks.outages import Reporter
 from tasks.recorder import Recorder
 from tests.integration.api_parts import TEXT, House, bearer, running, take_to_the_end
 from tests.integration.webhook_parts import problem
@@ -35,6 +37,9 @@ from tests.integration.webhook_parts import problem
 REPOSITORY = Path(__file__).resolve().parents[2]
 MONITORING = REPOSITORY / "config" / "monitoring"
 RULES, RULES_TEST = MONITORING / "postroom.rules.yml", MONITORING / "postroom.rules.test.yml"
+UNPACKED = Path(sys.prefix) / "promtool" / "usr/bin/promtool"
+"""Where `.ci/packages` puts it."""
+PROMTOOL = shutil.which("promtool") or (str(UNPACKED) if UNPACKED.exists() else "")
 OPEN_METRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 IMAP = {"support": {"host": "127.0.0.1", "user": "support@team.example", "password": "x", "canary": 600}}
 
@@ -97,9 +102,9 @@ def test_what_stands_in_the_ledger_and_the_broker_is_told(house: House, ledger_u
     plain = house.http.get("/metrics")
     assert plain.headers["content-type"].startswith("text/plain; version=")
     assert "postroom_jobs{" in plain.text
-    if promtool := shutil.which("promtool"):
+    if PROMTOOL:
         said = subprocess.run(
-            [promtool, "check", "metrics"], input=plain.text, capture_output=True, text=True, check=False
+            [PROMTOOL, "check", "metrics"], input=plain.text, capture_output=True, text=True, check=False
         )
         assert (said.returncode, said.stderr) == (0, "")
 
@@ -149,6 +154,35 @@ def test_the_ledger_away_is_told_and_no_counter_falls_to_nothing(house: House, m
     assert found["postroom_broker_up"] == {(): 1}
     assert "postroom_model_first_token_seconds" not in found
     assert "postroom_jobs" not in found
+
+
+def test_what_no_process_reaches_is_told_by_one_that_never_asked(house: House, settings: Settings) -> None:
+    """A worker's breaker for the mail server opens, the rescue misses Redis; both show at the web process, until they
+    are back. What is configured and well is told as such.
+    """
+    out = settings.smtp_out
+    relay, model = f"smtp:{out.host}:{out.port}", f"ollama:{settings.model.address()}"
+
+    def held(found: dict[str, dict[tuple[tuple[str, str], ...], float]], figure: str) -> dict[str, float]:
+        return {labels[0][1]: value for labels, value in found[f"postroom_{figure}"].items()}
+
+    found = scrape(house)
+    well = {"ledger": 0, "redis": 0, relay: 0, model: 0}
+    assert held(found, "breaker_open") == held(found, "dependency_failing_seconds") == well
+    guards.forget()
+    for _ in range(3):
+        with pytest.raises(Unavailable), guards.guard(relay).call():
+            raise Unavailable(relay, "refuses the connection")
+    Reporter(settings, house.ledger).look()
+    guards.forget()  # the one that saw it is another process
+    house.ledger.outages.failed("redis", now_ms() - 90_000, now_ms(), "refuses the connection", settle_ms=1000)
+    found = scrape(house)
+    assert held(found, "breaker_open") == well | {relay: 1}, "nobody holds calls to Redis back"
+    assert 90 <= held(found, "dependency_failing_seconds")["redis"] < 150
+    for name in (relay, "redis"):
+        assert house.ledger.outages.worked(name, now_ms() + 1)
+    found = scrape(house)
+    assert held(found, "breaker_open") == held(found, "dependency_failing_seconds") == well
 
 
 @pytest.mark.sqlite_only
@@ -230,9 +264,22 @@ def test_rules_say_what_to_do_and_the_dashboard_is_whole() -> None:
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool (Debian: prometheus) is not installed")
+def test_each_rule_has_a_test_that_sees_it_fire_and_one_that_does_not() -> None:
+    """A rule that is never seen to fire may as well be misspelt. The words that people read are told in full."""
+    rules = {rule["alert"]: rule for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]}
+    fires, rests = set(), set()
+    for trial in yaml.safe_load(RULES_TEST.read_text())["tests"]:
+        for look in trial["alert_rule_test"]:
+            (fires if look["exp_alerts"] else rests).add(look["alertname"])
+            for told in look["exp_alerts"]:
+                assert told["exp_annotations"].keys() == {"summary", "action"}
+                assert told["exp_labels"]["severity"] == rules[look["alertname"]]["labels"]["severity"]
+    assert fires == rests == rules.keys()
+
+
+@pytest.mark.skipif(not PROMTOOL, reason="promtool (Debian: prometheus) is not installed")
 def test_prometheus_own_tool_takes_the_rules() -> None:
     """`promtool check rules`, and the rules' own tests: when each fires and when not."""
     for command in (["check", "rules", RULES.name], ["test", "rules", RULES_TEST.name]):
-        said = subprocess.run(["promtool", *command], cwd=MONITORING, capture_output=True, text=True, check=False)
+        said = subprocess.run([PROMTOOL, *command], cwd=MONITORING, capture_output=True, text=True, check=False)
         assert said.returncode == 0, said.stdout + said.stderr
