@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import os
 import re
-from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from config.inbound import Section
+from config.models import Host, Options, TaskModels, address_of
 
-OLLAMA_PORT = 11434
 
-
-class ModelSettings(Section):
-    """How Ollama is asked; routes may override `name` and `options`."""
+class ModelSettings(TaskModels):
+    """How models are asked. Routes may have others: see their [model]."""
 
     host: str = Field(
         "", description="Ollama's address; empty: OLLAMA_HOST, else 127.0.0.1:11434, else the embedded server."
     )
-    name: str = Field("qwen2.5-coder:1.5b", description="Model for all calls unless a route names another.")
+    hosts: tuple[Host, ...] = Field(
+        (), description="Several Ollamas with the same models, instead of `host`: one that is away costs nothing."
+    )
+    name: str = Field("qwen2.5-coder:1.5b", description="Model for all calls unless a task or a route names another.")
+    fallback: str = Field(
+        "",
+        description="Model that is asked when the first is not there, or its answers do not follow the form; empty: none.",
+    )
+    options: Options = Field(
+        default_factory=dict, description="Options for every call, as Ollama names them: temperature, top_p, num_gpu."
+    )
     num_ctx: int = Field(8192, ge=512, description="Context in tokens; longer documents are split, never cut.")
     max_output: int = Field(700, ge=16, description="num_predict: tokens that one call may write.")
     keep_alive: str = Field("30m", description="How long Ollama holds the model in memory.")
@@ -28,13 +36,23 @@ class ModelSettings(Section):
     call_timeout: float = Field(900, gt=0, description="Seconds that one call may take in all.")
     min_confidence: float = Field(0.5, ge=0, le=1, description="Below it a job rests in review.")
 
-    def address(self) -> str:
-        """Ollama's base URL: `host`, else OLLAMA_HOST, else its usual port on loopback."""
-        given = self.host or os.environ.get("OLLAMA_HOST") or "127.0.0.1"
-        url = urlsplit(given if "//" in given else f"http://{given}")
-        host = url.hostname or "127.0.0.1"
-        shown = f"[{host}]" if ":" in host else host
-        return f"{url.scheme}://{shown}:{url.port or (443 if url.scheme == 'https' else OLLAMA_PORT)}"
+    @model_validator(mode="after")
+    def _one_of(self) -> ModelSettings:
+        if self.host and self.hosts:
+            raise ValueError("host and hosts say the same twice; write one of them")
+        return self
+
+    def servers(self) -> tuple[str, ...]:
+        """The Ollamas as they are written: `hosts`, else `host`, else OLLAMA_HOST, else its usual port on loopback."""
+        return self.hosts or (self.host or os.environ.get("OLLAMA_HOST") or "http://127.0.0.1:11434",)
+
+    def addresses(self) -> tuple[str, ...]:
+        """Their base URLs."""
+        return tuple(dict.fromkeys(map(address_of, self.servers())))
+
+    def is_given(self) -> bool:
+        """Whether somebody said where Ollama is."""
+        return bool(self.hosts or self.host or os.environ.get("OLLAMA_HOST"))
 
 
 class WorkerSettings(Section):

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from config.events import EventDocument, EventSpec
+from config.models import TaskModel
 from config.routes import DeliverSpec, FieldSpec, Label, Match, ReplySpec, Route, RouteModel
 from config.settings import SHIPPED, Settings
 
@@ -69,6 +70,7 @@ def _route_tables() -> Iterator[tuple[str, type[BaseModel]]]:
     yield "[reply]", ReplySpec
     yield "[[deliver]]", DeliverSpec
     yield "[model]", RouteModel
+    yield "[model.classify], [model.fields], [model.reply]", TaskModel
 
 
 def _table(model: type[BaseModel], variable: str, *, skip_tables: bool = False) -> str:

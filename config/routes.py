@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from config.errors import ConfigError, Problem, line_of, problems_of
 from config.events import EventSpec, JsonPath
 from config.inbound import Section
+from config.models import TaskModels
 
 
 def _regex(value: str) -> str:
@@ -112,14 +113,10 @@ class DeliverSpec(Section):
         return self
 
 
-class RouteModel(Section):
-    """Model options of one route."""
+class RouteModel(TaskModels):
+    """Models and their options of one route; what is empty is as in [model] of postroom.toml."""
 
-    name: str = Field("", description="Model; empty: [model] name.")
     min_confidence: float | None = Field(None, ge=0, le=1, description="Below it the job rests in review.")
-    options: dict[str, float | int | str | bool] = Field(
-        default_factory=dict, description="Passed to Ollama as they are."
-    )
 
 
 class Route(Section):

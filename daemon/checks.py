@@ -27,9 +27,11 @@ from tasks import alerts, egress
 from tasks.app import BROKER_ERRORS, QUEUES, make_app, ping
 from tasks.canary import workers
 from tasks.clock import iso, now_ms
-from tasks.errors import Permanent, PostroomError
+from tasks.configured import routes_of
+from tasks.errors import Permanent, PostroomError, Transient
 from tasks.ledger import Ledger
 from tasks.ledger.imap_messages import Place
+from tasks.model import Models
 from tasks.outages import standings
 from tasks.payload import template_problems
 from tasks.stores import open_store
@@ -82,7 +84,7 @@ def dependencies(settings: Settings) -> Iterator[Finding]:
     if found.state == "ok" and (consuming := consumers(settings)):
         yield consuming
     yield from _of_the_ledger(settings, rescues)
-    yield model(settings)
+    yield from models(settings, routes_of(settings))
     yield smtp_out(settings)
     for name in settings.imap:
         yield mailbox(settings, name)
@@ -294,23 +296,30 @@ def consumers(settings: Settings) -> Finding | None:
 
 
 def model(settings: Settings) -> Finding:
-    """Whether Ollama answers and has the model."""
-    host = settings.model.address()
-    try:
-        names = {
-            item["name"] for item in httpx.get(f"{host}/api/tags", timeout=SECONDS, trust_env=False).json()["models"]
-        }
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        if settings.model.host:
-            return Finding("model", "failed", f"{host}: {_words(error)}", "start Ollama there, or mend [model] host")
-        return Finding("model", "ok", "no Ollama configured or running: `postroom up` starts the embedded server")
-    wanted = settings.model.name
-    if wanted in names or f"{wanted}:latest" in names:
-        return Finding("model", "ok", f"{wanted} at {host}")
-    have = ", ".join(sorted(names)) or "none"
-    return Finding(
-        "model", "failed", f"{host} has no model {wanted!r}", f"run `ollama pull {wanted}`, or use one of: {have}"
-    )
+    """One finding for all servers of models: what the first that is not well needs."""
+    found = list(models(settings))
+    return next((one for one in found if one.state != "ok"), found[0])
+
+
+def models(settings: Settings, routes: Sequence[Route] = ()) -> Iterator[Finding]:
+    """Whether each server of models answers and has those that the configuration names; a finding each."""
+    for server, wanted in Models(settings.model).wanted(routes):
+        try:
+            have = server.names()
+        except Transient as error:
+            if settings.model.is_given():
+                yield Finding("model", "failed", error.reason, f"start it there, or mend [model] {server.where}")
+            else:
+                said = "no Ollama configured or running: `postroom up` starts the embedded server"
+                yield Finding("model", "ok", said)
+            continue
+        lacking = sorted(name for name in wanted if not have & {name, f"{name}:latest"})
+        if lacking:
+            use = ", ".join(sorted(have)) or "none"
+            said = f"{server.address} has no model {lacking[0]!r}"
+            yield Finding("model", "failed", said, f"{server.to_get(lacking[0])}, or use one of: {use}")
+        else:
+            yield Finding("model", "ok", f"{', '.join(sorted(wanted))} at {server.address}")
 
 
 def smtp_answers(out: SmtpOut) -> str:

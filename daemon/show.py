@@ -126,6 +126,8 @@ def _reply(console: Console, answer: dict[str, Any]) -> None:
     elif answer["text"]:
         console.print(f"[bold]reply[/] by template {answer['template']}")
         console.print(escape(answer["text"]), highlight=False)
+    for note in answer.get("notes", ()):
+        console.print(f"  note: {escape(one_line(note))}")
 
 
 def _deliveries(console: Console, deliveries: list[dict[str, Any]]) -> None:

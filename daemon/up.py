@@ -225,7 +225,7 @@ def _run(supervisor: Supervisor, settings: Settings, stop: threading.Event) -> i
     if not supervisor.wait_ready(parts, stop, 120):
         return 0 if stop.is_set() else 1
     supervisor.addresses.setdefault("broker", settings.broker)
-    supervisor.addresses.setdefault("ollama", settings.model.address())
+    supervisor.addresses.setdefault("ollama", settings.model.addresses()[0])
     told = tell_addresses(settings, supervisor.addresses)
     for name, address in supervisor.addresses.items():
         print(f"{name:<8} {_shown(address)}", flush=True)
@@ -246,7 +246,7 @@ def _embedded(supervisor: Supervisor, settings: Settings) -> list[Child]:
         children.append(
             supervisor.add("broker", "daemon.embedded.broker", "--directory", folder, "--port", _port(), embedded=True)
         )
-    if not settings.model.host and not os.environ.get("OLLAMA_HOST") and not _ollama_answers(settings):
+    if not settings.model.is_given() and not _ollama_answers(settings):
         model = settings.model.name
         context = str(settings.model.num_ctx)
         arguments = ("--port", _port(), "--model", model, "--context", context)
@@ -268,7 +268,7 @@ def _port() -> str:
 
 def _ollama_answers(settings: Settings) -> bool:
     try:
-        return httpx.get(f"{settings.model.address()}/api/version", timeout=1, trust_env=False).is_success
+        return httpx.get(f"{settings.model.addresses()[0]}/api/version", timeout=1, trust_env=False).is_success
     except httpx.HTTPError:
         return False
 

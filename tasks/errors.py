@@ -3,6 +3,7 @@
 PostroomError
 |- Transient      try again after a wait; costs the job one attempt
 |  `- Unavailable a dependency is down or busy; wait, costs no attempt
+|     `- Busy     it is there, and has no room now
 |- Permanent      trying again cannot help; the job or delivery ends with this reason
 |  |- WrongSchema the ledger is another version's; a person has to migrate it
 |  |- TargetGone  the receiver wants nothing more, this or other
@@ -41,6 +42,10 @@ class Unavailable(Transient):
         super().__init__(reason, retry_after=retry_after)
         self.dependency = dependency
         self.asked = asked
+
+
+class Busy(Unavailable):
+    """It is there and has no room now."""
 
 
 class Permanent(PostroomError):

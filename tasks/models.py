@@ -308,6 +308,8 @@ class Reply(Noun):
     """Why no mail reply goes out; empty when one does."""
     deliveries: tuple[Delivery, ...] = ()
     output_tokens: int = 0
+    notes: tuple[str, ...] = ()
+    """What an admin should know of how the model's sentences came about."""
 
 
 class Outcome(Noun):

@@ -138,7 +138,8 @@ def standings(ledger: Ledger, settings: Settings) -> list[Standing]:
 
 def _expected(settings: Settings) -> Iterator[Standing]:
     out = settings.smtp_out
-    names = ["ledger", "redis", f"smtp:{out.host}:{out.port}", f"ollama:{settings.model.address()}"]
+    names = ["ledger", "redis", f"smtp:{out.host}:{out.port}"]
+    names += [f"ollama:{address}" for address in settings.model.addresses()]
     names += [f"webhook:{name}" for name in settings.endpoint]
     for name in names:
         yield Standing(dependency=name, state="closed")

@@ -159,11 +159,11 @@ def job_ended(job: Job, outcome: str) -> None:
 
 
 @contextlib.contextmanager
-def model_call(model: str, host: str, most_tokens: int, phase: str) -> Iterator[Told]:
+def model_call(model: str, host: str, most_tokens: int, phase: str, provider: str = "ollama") -> Iterator[Told]:
     """One call of the model; the caller tells the tokens."""
     facts = {
         "gen_ai.operation.name": "chat",
-        "gen_ai.provider.name": "ollama",
+        "gen_ai.provider.name": provider,
         "gen_ai.request.model": model,
         "gen_ai.request.max_tokens": most_tokens,
         "postroom.phase": phase,

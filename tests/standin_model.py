@@ -2,7 +2,7 @@
 
     python -m tests.standin_model --port N
 
-It speaks as much of the API as Postroom asks for: /api/show, and /api/chat with label, form and free text. What it
+It speaks as much of the API as Postroom asks for: version, tags, /api/show, and /api/chat with label, form and free text. What it
 judges says nothing about a model; how it fails (`mode`) is what it is for.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
-Mode = Literal["well", "hangs", "dies", "out of memory"]
+Mode = Literal["well", "hangs", "dies", "out of memory", "busy"]
 SURE = -0.01
 """Log-probability of the first label: e to this power is 0.99."""
 
@@ -32,6 +32,12 @@ class StandIn(ThreadingHTTPServer):
         self.label = label
         self.mode: Mode = "well"
         self.asked = 0
+        self.heard: list[dict[str, Any]] = []
+        """The last requests of /api/chat."""
+        self.lacks: set[str] = set()
+        """Models that are not there."""
+        self.rambles: set[str] = set()
+        """Models that follow no form and tell no probabilities."""
         self.woken = threading.Event()
         """Set to end those calls that hang."""
 
@@ -44,21 +50,31 @@ class StandIn(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: StandIn
 
+    def do_GET(self) -> None:
+        self._send([{"version": "0.0.0-standin", "models": [{"name": "small:1b"}, {"name": "large:32b"}]}])
+
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if asked["model"] in self.server.lacks:
+            self._send([{"error": f"model '{asked['model']}' not found"}], 404)
+            return
         if self.path == "/api/show":
             self._send([{"details": {}, "model_info": {"standin.context_length": 32_768}}])
             return
         self.server.asked += 1
+        self.server.heard = [*self.server.heard[-99:], asked]
         mode = self.server.mode
         if mode == "hangs":
             self.server.woken.wait()
         elif mode == "out of memory":
             self._send([{"error": "model requires more system memory (5.6 GiB) than is available (2.1 GiB)"}], 500)
+        elif mode == "busy":
+            self._send([{"error": "server busy, please try again.  maximum pending requests exceeded"}], 503)
         elif mode == "dies":
             self._send([_piece(asked, {"message": {"role": "assistant", "content": "Thank"}})], close=True)
         else:
-            self._send(list(_answer(asked, self.server.label)))
+            rambles = asked["model"] in self.server.rambles
+            self._send(list(_answer(asked, self.server.label, rambles=rambles)))
 
     def _send(self, lines: list[dict[str, Any]], status: int = 200, *, close: bool = False) -> None:
         body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
@@ -77,9 +93,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing: there are thousands of calls."""
 
 
-def _answer(asked: dict[str, Any], label: str) -> Iterator[dict[str, Any]]:
-    first: dict[str, Any] = {"message": {"role": "assistant", "content": _text(asked, label)}}
-    if asked.get("logprobs"):
+def _answer(asked: dict[str, Any], label: str, *, rambles: bool) -> Iterator[dict[str, Any]]:
+    text = "Well, that depends." if rambles else _text(asked, label)
+    first: dict[str, Any] = {"message": {"role": "assistant", "content": text}}
+    if asked.get("logprobs") and not rambles:
         top = {"token": label, "logprob": SURE}
         first["message"]["content"] = label
         first["logprobs"] = [{**top, "top_logprobs": [top]}]

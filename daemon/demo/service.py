@@ -36,7 +36,7 @@ def bring_weights() -> None:
     """Bring the embedded model's weights where no Ollama answers; shows a progress bar. Raises ServiceError."""
     known = environment()
     settings = ModelSettings(host=known.get(f"{MODEL}HOST", ""), name=known.get(f"{MODEL}NAME", DEFAULT_MODEL))
-    if settings.host or known.get("OLLAMA_HOST") or _answers(settings.address()):
+    if settings.host or known.get("OLLAMA_HOST") or _answers(settings.addresses()[0]):
         return
     command = [sys.executable, "-m", "daemon.embedded.weights", "--model", settings.name]
     if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:

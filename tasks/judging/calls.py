@@ -44,6 +44,8 @@ class Ask:
     options: Mapping[str, Any] = field(default_factory=dict)
     schema: dict[str, Any] | None = None
     logprobs: bool = False
+    keep_alive: str = ""
+    """How long the server shall hold the model; empty: as [model] says."""
 
 
 @dataclass
@@ -59,7 +61,7 @@ class Answer:
 
 
 class Engine(Protocol):
-    """Whatever answers: tasks/model.py's Ollama."""
+    """Whatever answers: tasks/model.py's Models."""
 
     def context_limit(self, model: str) -> int:
         """The longest context of a model, in tokens."""

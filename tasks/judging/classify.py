@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from config.engine import ModelSettings
+from config.models import Task
 from config.routes import Route
-from tasks.errors import NeedsReview
+from tasks.errors import NeedsReview, Transient
 from tasks.judging import labels, sentences
 from tasks.judging.budget import condense, estimate
 from tasks.judging.calls import Engine, OnProgress
@@ -36,18 +37,26 @@ class FreeText(Noun):
     text: str
     """Plain text in one paragraph; empty when nothing fit to send was written."""
     output_tokens: int
+    notes: tuple[str, ...] = ()
+    """What an admin should know: that another model was asked."""
 
 
 class Trip:
     """One job and one route."""
 
     def __init__(
-        self, engine: Engine, prompts: Prompts, settings: ModelSettings, route: Route, progress: OnProgress | None
+        self,
+        engine: Engine,
+        prompts: Prompts,
+        settings: ModelSettings,
+        route: Route,
+        progress: OnProgress | None,
+        task: Task = "classify",
     ) -> None:
         self._prompts = prompts
         self._settings = settings
         self._route = route
-        self._session = Session(engine, settings, route, progress)
+        self._session = Session(engine, settings, route, progress, task)
 
     def classify(self, documents: Sequence[Document], mail: MailFacts | None) -> Classification:
         """Label, fields and summary. Raises NeedsReview when there is nothing to read."""
@@ -61,8 +70,12 @@ class Trip:
         shares, method, kinds = self._label(material, readable)
         label = max(shares, key=lambda name: shares[name])
         chosen = [document for document in readable if kinds.get(document.ordinal, label) == label] or readable
-        asked = self._asked(material) if method == "logprobs" and chosen == readable else None
-        found = extract(self._session, self._prompts, self._route, label, chosen, material, asked)
+        reader = self._session.of("fields")
+        known = method == "logprobs" and chosen == readable and reader.model == self._session.model
+        asked = self._asked(material) if known else None
+        found = extract(reader, self._prompts, self._route, label, chosen, material, asked)
+        if not found.is_form and reader.fall_back("its answers did not follow the form"):
+            found = extract(reader, self._prompts, self._route, label, chosen, material)
         for problem in found.notes:
             self._session.note(problem)
         doubts = [
@@ -77,10 +90,10 @@ class Trip:
             method=method,
             summary=found.summary,
             fields=found.fields,
-            model=self._session.model,
-            prompt_tokens=self._session.prompt_tokens,
-            output_tokens=self._session.output_tokens,
-            notes=tuple(self._session.notes),
+            model=", ".join(self._session.bill.models),
+            prompt_tokens=self._session.bill.prompt_tokens,
+            output_tokens=self._session.bill.output_tokens,
+            notes=tuple(self._session.bill.notes),
             review="; ".join(reason for reason in doubts if reason),
         )
 
@@ -147,7 +160,12 @@ class Trip:
         answer = self._session.ask(
             self._prompts.label(self._route, material, reverse=reverse), "label", predict=32, schema=shape.schema
         )
-        return shape.read(answer.text)
+        try:
+            return shape.read(answer.text)
+        except Transient:
+            if not self._session.fall_back("it named no label"):
+                raise
+        return self._name_label(material, reverse=reverse)
 
     def _condensed(self, material: Material, room: int) -> Material:
         """Start and end of each part, so that all fit into `room`; what a short part leaves goes to the longer ones."""
@@ -175,6 +193,7 @@ class Trip:
         return FreeText(
             text=sentences.clean(written, self._allowed(mail, classification), classification.summary),
             output_tokens=answer.output_tokens,
+            notes=tuple(self._session.bill.notes),
         )
 
     def _allowed(self, mail: MailFacts | None, classification: Classification) -> frozenset[str]:

@@ -29,6 +29,8 @@ class Found:
     summary: str = ""
     notes: list[str] = field(default_factory=list)
     review: list[str] = field(default_factory=list)
+    is_form: bool = True
+    """Whether any answer followed the form."""
 
 
 def extract(
@@ -74,6 +76,7 @@ class _Extraction:
         room = self.session.room(self._messages(()), self.session.predict + SPARE)
         answers = (self._asked_on(asked) if asked else []) or shrinking(room, self._answers)
         if not answers:
+            self.found.is_form = False
             self.found.review.append("the model's answer does not follow the form, even when asked again")
             return self.found
         readings = [self._read(answer) for answer in [*answers, self.first]]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from config.engine import ModelSettings
+from config.models import Task, chosen
 from config.routes import Route
+from tasks.errors import Busy, Unavailable
 from tasks.judging.budget import TEMPLATE_TOKENS, estimate, split
 from tasks.judging.calls import Answer, Ask, Engine, OnProgress, TooLong
 from tasks.prompts import Material, Messages, Part
@@ -21,20 +24,78 @@ FRAME = 40
 Result = TypeVar("Result")
 
 
-class Session:
-    """Asks the model on behalf of one job and keeps the bill."""
+@dataclass
+class Bill:
+    """What one job's calls came to, of all its sessions."""
 
-    def __init__(self, engine: Engine, settings: ModelSettings, route: Route, progress: OnProgress | None) -> None:
-        self._engine = engine
-        self._progress = progress
-        self.model = route.model.name or settings.name
-        self._options: dict[str, Any] = dict(route.model.options)
-        wanted = int(self._options.pop("num_ctx", settings.num_ctx))
-        self.num_ctx = min(wanted, engine.context_limit(self.model))
-        self.predict = min(int(self._options.pop("num_predict", settings.max_output)), self.num_ctx // 2)
-        self.prompt_tokens = 0
-        self.output_tokens = 0
-        self.notes: list[str] = []
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    models: list[str] = field(default_factory=list)
+    """Those that answered, in order of their first answer."""
+    notes: list[str] = field(default_factory=list)
+    fallen: dict[str, str] = field(default_factory=dict)
+    """Models that another one was asked instead of, and why."""
+
+
+class Session:
+    """Asks the model of one task on behalf of one job, and keeps the bill."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: ModelSettings,
+        route: Route,
+        progress: OnProgress | None,
+        task: Task = "classify",
+        bill: Bill | None = None,
+    ) -> None:
+        """Raises Unavailable when neither the model nor its fallback is there."""
+        self._engine, self._settings, self._route, self._progress = engine, settings, route, progress
+        self._chosen = chosen(task, settings, route.model)
+        self._spare = self._chosen.fallback
+        self.bill = bill or Bill()
+        known = self.bill.fallen.get(self._chosen.name)
+        if known and self.fall_back(known):
+            return
+        try:
+            self._take(self._chosen.name)
+        except Unavailable as error:
+            self._or_fall_back(error)
+
+    def of(self, task: Task) -> Session:
+        """A session of the same job for another task, on the same bill."""
+        return Session(self._engine, self._settings, self._route, self._progress, task, self.bill)
+
+    def _take(self, model: str) -> None:
+        options: dict[str, Any] = dict(self._chosen.options)
+        wanted = int(options.pop("num_ctx", self._settings.num_ctx))
+        self.num_ctx = min(wanted, self._engine.context_limit(model))
+        self.predict = min(int(options.pop("num_predict", self._settings.max_output)), self.num_ctx // 2)
+        self.model, self._options = model, options
+
+    def fall_back(self, why: str) -> bool:
+        """From now on ask the other model, because of `why`; False when there is none, or none any more.
+
+        Raises Unavailable when that one is not there.
+        """
+        if not self._spare:
+            return False
+        model, self._spare = self._spare, ""
+        self._take(model)
+        self.bill.fallen[self._chosen.name] = why
+        self.note(f"{model} was asked instead of {self._chosen.name}: {why}")
+        return True
+
+    def _or_fall_back(self, error: Unavailable) -> None:
+        """Raises `error` where no other model can answer. One that is only busy is waited for."""
+        if isinstance(error, Busy):
+            raise error
+        try:
+            falls = self.fall_back(error.reason)
+        except Unavailable:
+            falls = False
+        if not falls:
+            raise error
 
     def ask(
         self,
@@ -45,13 +106,25 @@ class Session:
         schema: dict[str, Any] | None = None,
         logprobs: bool = False,
     ) -> Answer:
-        """Make one call. Raises as tasks.model.Ollama.ask does."""
-        tokens = min(predict or self.predict, self.predict)
-        wish = Ask(self.model, messages, phase, tokens, self.num_ctx, self._options, schema, logprobs)
-        answer = self._engine.ask(wish, self._progress)
-        self.prompt_tokens += answer.prompt_tokens
-        self.output_tokens += answer.output_tokens
+        """Make one call. Raises as tasks.hosts.Hosts.ask does, for the model and its fallback."""
+        try:
+            answer = self._ask(messages, phase, predict, schema, logprobs=logprobs)
+        except Unavailable as error:
+            self._or_fall_back(error)
+            answer = self._ask(messages, phase, predict, schema, logprobs=logprobs)
+        self.bill.prompt_tokens += answer.prompt_tokens
+        self.bill.output_tokens += answer.output_tokens
+        if self.model not in self.bill.models:
+            self.bill.models.append(self.model)
         return answer
+
+    def _ask(
+        self, messages: Messages, phase: str, predict: int | None, schema: dict[str, Any] | None, *, logprobs: bool
+    ) -> Answer:
+        tokens = min(predict or self.predict, self.predict)
+        keep_alive = self._chosen.keep_alive
+        wish = Ask(self.model, messages, phase, tokens, self.num_ctx, self._options, schema, logprobs, keep_alive)
+        return self._engine.ask(wish, self._progress)
 
     def room(self, frame: Messages, spare: int) -> int:
         """Tokens left for documents beside the messages of `frame` and `spare` tokens for answers and repairs."""
@@ -59,8 +132,8 @@ class Session:
 
     def note(self, sentence: str) -> None:
         """Keep a remark for the admin, once."""
-        if sentence not in self.notes:
-            self.notes.append(sentence)
+        if sentence not in self.bill.notes:
+            self.bill.notes.append(sentence)
 
 
 def shrinking(room: int, attempt: Callable[[int], Result]) -> Result:

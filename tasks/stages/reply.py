@@ -133,15 +133,23 @@ def _written(
     tools: Answering,
     progress: Callable[[Progress], None] | None,
 ) -> Reply:
-    words, tokens = "", 0
+    words, tokens, notes = "", 0, tuple[str, ...]()
     if route.reply.free_text:
         readable = [document for document in extracted.documents if document.status == "read"]
         free = tools.judge.free_text(readable, extracted.mail, classification, route, progress)
-        words, tokens = free.text, free.output_tokens
+        words, tokens, notes = free.text, free.output_tokens, free.notes
     context = _context(job, extracted, classification, words)
     text, html = render(tools.settings.templates_dir, template, context)
     subject = _subject(job, extracted)
-    return Reply(template=template, subject=subject, text=text, html=html, free_text=words, output_tokens=tokens)
+    return Reply(
+        template=template,
+        subject=subject,
+        text=text,
+        html=html,
+        free_text=words,
+        output_tokens=tokens,
+        notes=notes,
+    )
 
 
 def _subject(job: Job, extracted: Extracted) -> str:

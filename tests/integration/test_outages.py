@@ -31,7 +31,7 @@ from tasks.errors import Unavailable
 from tasks.intake import Intake
 from tasks.judging.calls import Ask
 from tasks.ledger import Ledger, engine
-from tasks.model import Ollama
+from tasks.model import Models
 from tasks.models import Classification, Job, State
 from tasks.outages import standings
 from tasks.workshop import Workshop
@@ -158,7 +158,7 @@ class Asking(StandIn):
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
-        self._engine = Ollama(settings)
+        self._engine = Models(settings)
 
     def classify(self, *_: Any) -> Classification:
         self._engine.ask(Ask("m", [{"role": "user", "content": "Well?"}], "label", predict=16, num_ctx=2048))
@@ -195,7 +195,7 @@ def test_a_model_that_is_not_there_stops_no_other(shop: Workshop, clock: Clock) 
     """It has a breaker and an alert of its own; what asks the same server for another model goes on."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Model) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        engine_of = Ollama(ModelSettings(host=f"http://127.0.0.1:{server.server_port}"))
+        engine_of = Models(ModelSettings(host=f"http://127.0.0.1:{server.server_port}"))
         wish = Ask("m", [{"role": "user", "content": "Well?"}], "label", predict=16, num_ctx=2048)
         for _ in range(12):
             with pytest.raises(Unavailable, match="no model gone"):

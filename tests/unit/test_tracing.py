@@ -22,7 +22,7 @@ from tasks.ids import new_job_id, number_of
 from tasks.intake import Intake
 from tasks.judging.calls import Ask
 from tasks.ledger import Ledger
-from tasks.model import Ollama
+from tasks.model import Models
 from tasks.models import Delivery, State
 from tasks.workshop import Workshop
 from tests.unit.test_pipeline import StandIn, accept, judge, make_due, shop, trip
@@ -159,7 +159,7 @@ def test_a_call_of_the_model_tells_its_tokens(spans: InMemorySpanExporter) -> No
     """As the conventions for generative models name them, with the server's address."""
     with HTTPServer(("127.0.0.1", 0), Chat) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
-        engine = Ollama(ModelSettings(host=f"http://127.0.0.1:{server.server_port}"))
+        engine = Models(ModelSettings(host=f"http://127.0.0.1:{server.server_port}"))
         engine.ask(Ask("m", [{"role": "user", "content": "Well?"}], "label", 50, 2048))
         port = server.server_port
     attributes = dict(named(spans)["chat m"].attributes or {})

@@ -1,0 +1,1 @@
+"""Who answers for a model: one file for each kind of server, behind tasks/providers/server.py."""
