@@ -165,7 +165,7 @@ def load_routes(folder: Path, templates: Path, endpoints: frozenset[str]) -> tup
     routes: list[Route] = []
     for path in sorted(folder.glob("*.toml")):
         try:
-            route = _read_route(path, templates, endpoints)
+            route = read_route(path, templates, endpoints)
         except ConfigError as error:
             problems += error.problems
         else:
@@ -178,7 +178,8 @@ def load_routes(folder: Path, templates: Path, endpoints: frozenset[str]) -> tup
     return tuple(routes)
 
 
-def _read_route(path: Path, templates: Path, endpoints: frozenset[str]) -> Route:
+def read_route(path: Path, templates: Path, endpoints: frozenset[str]) -> Route:
+    """Read one route file. Raises ConfigError with all its problems."""
     try:
         text = path.read_text("utf-8")
         values: dict[str, Any] = tomllib.loads(text)

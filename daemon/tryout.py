@@ -68,7 +68,7 @@ def run(
     except OSError as error:
         raise Permanent(f"{path} cannot be read: {error.strerror}") from None
     routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
-    job = _job(path, raw, source)
+    job = job_of(path, raw, source)
     route = mapped_by(routes, job, raw)
     taken = take_apart(job, raw, route.event, settings.templates_dir) if route and route.event else None
     if taken:
@@ -99,7 +99,8 @@ def _would_fetch(policy: FetchPolicy) -> Callable[[str], Piece]:
     return load
 
 
-def _job(path: Path, raw: bytes, source: str) -> Job:
+def job_of(path: Path, raw: bytes, source: str) -> Job:
+    """A job that no ledger has: as if the bytes of `path` had just come from `source`."""
     kind, content_type = kind_of(path)
     now = now_ms()
     sha256 = digest(raw)
