@@ -61,5 +61,5 @@ def test_a_broken_file_is_told_with_what_to_do(tmp_path: Path, text: str) -> Non
     """The message names the file and the command that makes a new one."""
     path = tmp_path / "calibration.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=r"calibration\.json holds no calibrations .* postroom eval --calibrate"):
+    with pytest.raises(ValueError, match=r"calibration\.json holds no calibrations .* `postroom eval --calibrate"):
         Calibrations(path).find("small", "q1", "logprobs")
