@@ -16,7 +16,7 @@ from config.routes import FieldSpec, Route
 from daemon.evaluation.outcome import Outcome, Value
 from tasks.identifiers import NotAValue
 from tasks.judging.calls import Ask
-from tasks.model import Ollama
+from tasks.model import Models
 from tasks.models import Extracted, Noun
 from tasks.prompts import Messages
 from tasks.values import Hints, normalise
@@ -31,7 +31,7 @@ class _Said(Noun):
     confidence: float
 
 
-def ask(engine: Ollama, settings: ModelSettings, route: Route, extracted: Extracted, case: str) -> Outcome:
+def ask(engine: Models, settings: ModelSettings, route: Route, extracted: Extracted, case: str) -> Outcome:
     """Judge one case the plain way. Raises as tasks.model.Ollama.ask does."""
     specs = {name: spec for label in route.labels.values() for name, spec in label.fields.items()}
     model = route.model.name or settings.name

@@ -18,7 +18,7 @@ from daemon.evaluation.outcome import Header, Outcome, Value, Way
 from tasks.clock import now_ms
 from tasks.configured import own_addresses
 from tasks.errors import NeedsReview, Permanent, PostroomError, Unavailable
-from tasks.model import Judge, Ollama
+from tasks.model import Judge, Models
 from tasks.models import Classification, Extracted
 from tasks.routing import choose
 from tasks.stages.classify import classify
@@ -54,7 +54,7 @@ class Plan:
 
     def _fingerprint(self) -> str:
         depends = [
-            self.settings.model.model_dump_json(exclude={"host"}),
+            self.settings.model.model_dump_json(exclude={"host", "hosts"}),
             *(route.model_dump_json() for route in self.routes),
             *(_digest(path) for path in sorted((self.settings.templates_dir / "prompts").glob("*.j2"))),
             *(f"{case.path.name} {_digest(case.path)}" for case in self.cases),
@@ -131,7 +131,7 @@ def _judged(wanted: Plan, reader: _Reader, model: str, case: Case, way: Way) -> 
         route = route.model_copy(update={"model": route.model.model_copy(update={"name": model})})
         started = time.monotonic()
         if way == "plain":
-            outcome = plain.ask(Ollama(settings), settings, route, extracted, case.name)
+            outcome = plain.ask(Models(settings), settings, route, extracted, case.name)
         else:
             found = classify(extracted, route, Judge(settings, wanted.settings.templates_dir))
             outcome = outcome_of(case.name, model, found)
