@@ -161,7 +161,7 @@ def test_what_no_process_reaches_is_told_by_one_that_never_asked(house: House, s
     are back. What is configured and well is told as such.
     """
     out = settings.smtp_out
-    relay, model = f"smtp:{out.host}:{out.port}", f"ollama:{settings.model.address()}"
+    relay, model = f"smtp:{out.host}:{out.port}", f"ollama:{settings.model.addresses()[0]}"
 
     def held(found: dict[str, dict[tuple[tuple[str, str], ...], float]], figure: str) -> dict[str, float]:
         return {labels[0][1]: value for labels, value in found[f"postroom_{figure}"].items()}
