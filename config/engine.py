@@ -8,7 +8,7 @@ import re
 from pydantic import Field, field_validator, model_validator
 
 from config.inbound import Section
-from config.models import Host, Options, TaskModels, address_of
+from config.models import OLLAMA_PORT, Host, ModelServer, Options, ServerName, TaskModels, address_of
 
 
 class ModelSettings(TaskModels):
@@ -27,6 +27,9 @@ class ModelSettings(TaskModels):
     )
     options: Options = Field(
         default_factory=dict, description="Options for every call, as Ollama names them: temperature, top_p, num_gpu."
+    )
+    server: dict[ServerName, ModelServer] = Field(
+        default_factory=dict, description="Servers with OpenAI's API by name; their models are called NAME/MODEL."
     )
     num_ctx: int = Field(8192, ge=512, description="Context in tokens; longer documents are split, never cut.")
     max_output: int = Field(700, ge=16, description="num_predict: tokens that one call may write.")
@@ -48,7 +51,17 @@ class ModelSettings(TaskModels):
 
     def addresses(self) -> tuple[str, ...]:
         """Their base URLs."""
-        return tuple(dict.fromkeys(map(address_of, self.servers())))
+        return tuple(dict.fromkeys(address_of(one, OLLAMA_PORT) for one in self.servers()))
+
+    def server_of(self, model: str) -> tuple[str, str]:
+        """The name in [model.server] that `model` begins with (empty: it is Ollama's), and what it is called there."""
+        name, slash, rest = model.partition("/")
+        return (name, rest) if slash and name in self.server else ("", model)
+
+    def dependencies(self) -> tuple[str, ...]:
+        """The servers' names among the dependencies."""
+        others = dict.fromkeys(address_of(url, 80) for one in self.server.values() for url in one.urls)
+        return (*(f"ollama:{one}" for one in self.addresses()), *(f"openai:{one}" for one in others))
 
     def is_given(self) -> bool:
         """Whether somebody said where Ollama is."""

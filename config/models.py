@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from config.inbound import Section, is_loopback
 
@@ -31,6 +33,9 @@ Host = Annotated[str, AfterValidator(_host)]
 Options = dict[str, float | int | str | bool]
 
 
+ServerName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
+
+
 class TaskModel(Section):
     """The model of one task: what is empty is as for the other tasks."""
 
@@ -52,6 +57,41 @@ class TaskModels(TaskModel):
     reply: TaskModel = Field(TaskModel(), description="What differs where the reply's sentences are written.")
 
 
+class ModelServer(Section):
+    """A server with OpenAI's API (vLLM, llama-server, hosted): [model.server.NAME]; its models are called NAME/MODEL."""
+
+    urls: tuple[str, ...] = Field(
+        min_length=1, description="Where its API begins: https://host/v1. Several hosts have the same models."
+    )
+    key: SecretStr = Field(
+        SecretStr(""), description="For `Authorization: Bearer`; better as systemd credential than in the file."
+    )
+    context: int = Field(
+        0, ge=0, description="Context in tokens of its models; 0: as the server tells, else [model] num_ctx."
+    )
+    allow_private: bool = Field(True, description="Allow loopback and private addresses.")
+    ca_file: Path | None = Field(None, description="PEM authorities to trust instead of the system's.")
+
+    @field_validator("urls")
+    @classmethod
+    def _are_http(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            parts = urlsplit(_host(url))
+            if not parts.scheme.startswith("http") or parts.username or parts.password or parts.query:
+                raise ValueError(f"{url!r} is no base of an API; write https://host/v1, and the key as key")
+        return tuple(url.rstrip("/") for url in value)
+
+    @model_validator(mode="after")
+    def _keeps_its_key(self) -> ModelServer:
+        key = self.key.get_secret_value()
+        if not re.fullmatch(r"[\x21-\x7e]*", key):
+            raise ValueError("key holds characters that HTTP forbids; use plain ASCII without blanks")
+        for url in self.urls if key else ():
+            if urlsplit(url).scheme == "http" and not is_local(url):
+                raise ValueError(f"{url} would send the key in clear; write https://, or take the key out")
+        return self
+
+
 def chosen(task: Task, *places: TaskModels) -> TaskModel:
     """The model for `task`; `places` from the most general one to the most particular one, whose words count."""
     layers: list[TaskModel] = [layer for place in places for layer in (place, getattr(place, task))]
@@ -68,7 +108,7 @@ def _last(values: Iterable[str]) -> str:
     return next((value for value in reversed(list(values)) if value), "")
 
 
-def address_of(host: str, port: int = OLLAMA_PORT) -> str:
+def address_of(host: str, port: int) -> str:
     """The base URL of a server, such as http://127.0.0.1:11434, from what somebody wrote for it."""
     url = urlsplit(host if "//" in host else f"http://{host}")
     name = url.hostname or "127.0.0.1"

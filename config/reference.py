@@ -36,8 +36,12 @@ def configuration_md() -> str:
             variable = f"POSTROOM_{name.upper()}__" + ("NAME__" if named else "")
             parts += [f"\n### {heading}\n", f"{_doc(model)}\n", _table(model, variable)]
             for part, inner in _tables_in(model):
-                title = f"\n#### {heading.rstrip(']')}.{part}]\n"
-                parts += [title, f"{_doc(inner)}\n", _table(inner, f"{variable}{part.upper()}__")]
+                parts += _part(
+                    f"{heading.rstrip(']')}.{part}",
+                    inner,
+                    f"{variable}{part.upper()}__",
+                    field_of=model.model_fields[part],
+                )
     parts.append(_ROUTES)
     for heading, route_model in _route_tables():
         parts += [f"\n### {heading}\n", f"{_doc(route_model)}\n", _table(route_model, "")]
@@ -58,6 +62,12 @@ def postroom_toml() -> str:
             for key, option in model.model_fields.items():
                 lines += [f"# {option.description}", f"#{key} = {_toml(option)}"]
     return "\n".join(lines) + "\n"
+
+
+def _part(title: str, model: type[BaseModel], variable: str, field_of: FieldInfo) -> list[str]:
+    named = _is_named(field_of)
+    heading = f"\n#### {title}{'.NAME' if named else ''}]\n"
+    return [heading, f"{_doc(model)}\n", _table(model, variable + ("NAME__" if named else ""))]
 
 
 def _route_tables() -> Iterator[tuple[str, type[BaseModel]]]:

@@ -307,7 +307,7 @@ def models(settings: Settings, routes: Sequence[Route] = ()) -> Iterator[Finding
         try:
             have = server.names()
         except Transient as error:
-            if settings.model.is_given():
+            if server.kind != "ollama" or settings.model.is_given():
                 yield Finding("model", "failed", error.reason, f"start it there, or mend [model] {server.where}")
             else:
                 said = "no Ollama configured or running: `postroom up` starts the embedded server"

@@ -246,7 +246,8 @@ def _embedded(supervisor: Supervisor, settings: Settings) -> list[Child]:
         children.append(
             supervisor.add("broker", "daemon.embedded.broker", "--directory", folder, "--port", _port(), embedded=True)
         )
-    if not settings.model.is_given() and not _ollama_answers(settings):
+    is_ollamas = not settings.model.server_of(settings.model.name)[0]
+    if is_ollamas and not settings.model.is_given() and not _ollama_answers(settings):
         model = settings.model.name
         context = str(settings.model.num_ctx)
         arguments = ("--port", _port(), "--model", model, "--context", context)

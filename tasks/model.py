@@ -6,6 +6,7 @@ What is asked, and what becomes of the answers, is in tasks/judging.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from config.engine import ModelSettings
@@ -18,6 +19,7 @@ from tasks.judging.classify import FreeText, Trip
 from tasks.models import Classification, Document, MailFacts
 from tasks.prompts import Prompts
 from tasks.providers.ollama import Ollama
+from tasks.providers.openai import OpenAI
 from tasks.providers.server import Server
 
 __all__ = ["FreeText", "Judge", "Models", "Progress"]
@@ -74,20 +76,28 @@ class Models:
 
     def __init__(self, settings: ModelSettings) -> None:
         self._settings = settings
-        self._hosts = Hosts([Ollama(host, settings) for host in settings.servers()])
+        self._hosts = {"": Hosts([Ollama(host, settings) for host in settings.servers()])}
+        for name, config in settings.server.items():
+            self._hosts[name] = Hosts([OpenAI(name, url, config, settings) for url in config.urls])
 
     def wanted(self, routes: Sequence[Route]) -> Iterator[tuple[Server, frozenset[str]]]:
-        """Every server, with the models that `routes` ask it for; without routes those of [model] itself."""
+        """Every server with the models that `routes` ask it for; without routes those of [model] itself."""
         places = [route.model for route in routes] or [RouteModel()]
         found = [chosen(task, self._settings, place) for place in places for task in TASKS]
-        names = frozenset(name for one in found for name in (one.name, one.fallback) if name)
-        for server in self._hosts.servers:
-            yield server, names
+        names: dict[str, set[str]] = {}
+        for model in {name for one in found for name in (one.name, one.fallback) if name}:
+            where, name = self._settings.server_of(model)
+            names.setdefault(where, set()).add(name)
+        for where, wanted in names.items():
+            for server in self._hosts[where].servers:
+                yield server, frozenset(wanted)
 
     def context_limit(self, model: str) -> int:
         """The longest context of a model, in tokens. Raises Unavailable."""
-        return self._hosts.context_limit(model)
+        where, name = self._settings.server_of(model)
+        return self._hosts[where].context_limit(name)
 
     def ask(self, wish: Ask, progress: OnProgress | None = None) -> Answer:
         """Make one call. Raises as tasks.hosts.Hosts.ask does."""
-        return self._hosts.ask(wish, progress)
+        where, name = self._settings.server_of(wish.model)
+        return self._hosts[where].ask(replace(wish, model=name), progress)

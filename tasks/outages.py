@@ -139,7 +139,7 @@ def standings(ledger: Ledger, settings: Settings) -> list[Standing]:
 def _expected(settings: Settings) -> Iterator[Standing]:
     out = settings.smtp_out
     names = ["ledger", "redis", f"smtp:{out.host}:{out.port}"]
-    names += [f"ollama:{address}" for address in settings.model.addresses()]
+    names += settings.model.dependencies()
     names += [f"webhook:{name}" for name in settings.endpoint]
     for name in names:
         yield Standing(dependency=name, state="closed")
@@ -163,6 +163,7 @@ def words_for(name: str) -> str:
     kind, _, rest = name.partition(":")
     known = {
         "ollama": f"the model server {rest}",
+        "openai": f"the model server {rest}",
         "model": f"the model {rest}",
         "smtp": f"the mail server {rest}",
         "redis": "the broker (Redis)",

@@ -58,6 +58,8 @@ class Answer:
     done_reason: str = ""
     prompt_tokens: int = 0
     output_tokens: int = 0
+    tells_tokens: bool = True
+    """Whether the server counted the tokens."""
 
 
 class Engine(Protocol):

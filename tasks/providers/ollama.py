@@ -11,7 +11,7 @@ import ollama
 from pydantic import ValidationError
 
 from config.engine import ModelSettings
-from config.models import is_local
+from config.models import OLLAMA_PORT, is_local
 from tasks.errors import Busy, Unavailable
 from tasks.judging.calls import Ask, TooLong
 from tasks.providers.server import TOP, Failed, Server, Streamed, means_too_long
@@ -24,7 +24,7 @@ class Ollama(Server):
     where = "host"
 
     def __init__(self, host: str, settings: ModelSettings) -> None:
-        super().__init__(host, settings.call_timeout)
+        super().__init__(host, OLLAMA_PORT, settings.call_timeout)
         self._settings = settings
         self._limits: dict[str, int] = {}
 
