@@ -62,7 +62,9 @@ class Trip:
         label = max(shares, key=lambda name: shares[name])
         chosen = [document for document in readable if kinds.get(document.ordinal, label) == label] or readable
         asked = self._asked(material) if method == "logprobs" and chosen == readable else None
-        found = extract(self._session, self._prompts, self._route, label, chosen, material, asked)
+        names = {document.name for document in chosen}
+        attached = [one for one in readable if one in chosen or one.parent in names]
+        found = extract(self._session, self._prompts, self._route, label, chosen, material, asked, attached)
         for problem in found.notes:
             self._session.note(problem)
         doubts = [
