@@ -8,12 +8,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jinja2
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from config.errors import ConfigError, Problem, line_of, problems_of
 from config.events import EventSpec, JsonPath
 from config.inbound import Section
 from config.models import TaskModels
+from config.sums import problem
 
 
 def _regex(value: str) -> str:
@@ -65,13 +74,24 @@ class Match(Section):
 class FieldSpec(Section):
     """One value the model reads from a document."""
 
-    type: Literal["text", "date", "decimal", "integer", "currency", "email", "iban", "boolean"] = Field(
-        "text", description="How the value is normalised and checked."
+    type: Literal["text", "date", "decimal", "integer", "currency", "email", "phone", "iban", "vat_id", "boolean"] = (
+        Field("text", description="How the value is normalised and checked.")
     )
     description: str = Field(description="What it is, in words for the model.")
     required: bool = Field(False, description="Without it the job rests in review.")
     pattern: Regex = Field("", description="Regular expression that the whole value has to match.")
     choices: tuple[str, ...] = Field((), description="The only values allowed.")
+    region: str = Field(
+        "",
+        pattern="^([A-Z]{2})?$",
+        description="For phone: country, such as `DE`, of numbers written without a country code; empty: they are refused.",
+    )
+    xml: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = Field(
+        (),
+        description="Where the value stands in an electronic invoice or other XML: what the job's page calls its line, "
+        "such as `Total with tax` or `LegalMonetaryTotal / PayableAmount`; of several the first that is there. "
+        "It outranks what the model reads.",
+    )
     not_beside: tuple[str, ...] = Field(
         (), description="Captions of other values, such as Subtotal for a total: a value read beside one is refused."
     )
@@ -84,6 +104,19 @@ class Label(Section):
     example: str = Field("", description="A short example of such a text, for the model.")
     template: str = Field("", description="Reply template of this label; empty: the route's.")
     fields: dict[Name, FieldSpec] = Field(default_factory=dict, description="What is read from it.")
+    checks: tuple[str, ...] = Field(
+        (),
+        description='Sums that its numbers have to keep, such as "net + tax = total"; one that does not hold sends the '
+        "job to review.",
+    )
+
+    @field_validator("checks")
+    @classmethod
+    def _reckonable(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        types = {name: spec.type for name, spec in info.data.get("fields", {}).items()}
+        if wrong := [found for text in value if (found := problem(text, types))]:
+            raise ValueError(wrong[0])
+        return value
 
 
 class ReplySpec(Section):

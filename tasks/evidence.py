@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 
-from tasks.identifiers import NotAValue, one_line
+from tasks.identifiers import NotAValue, one_line, phones_in
 from tasks.models import Document
 from tasks.values import LONGEST, NUMBER, Hints, boolean, currencies_in, dates_in, parse_decimal
 
@@ -28,6 +28,13 @@ SHORTEST_LOOSE = 5
 _INVISIBLE = frozenset("\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff")
 _ALIKE = dict.fromkeys("‐‑‒–—―−", "-") | dict.fromkeys("‘’‚‛′`´", "'") | dict.fromkeys("“”„‟″«»", '"') | {"…": "..."}
 _CONFUSED = str.maketrans({"o": "0", "l": "1", "i": "1", "|": "1", "s": "5", "b": "8", "z": "2"})
+_DIGITS = str.maketrans({"O": "0", "o": "0", "Q": "0", "l": "1", "I": "1", "|": "1", "S": "5", "B": "8", "Z": "2"})
+_MISREAD = re.compile(r"(?<!\w)(?=[^\s\d]*\d)[\dOoQlI|SBZ][\dOoQlI|SBZ.,'’/-]{3,40}(?!\w)")
+"""A number or date in which OCR may have taken digits for letters: it has a digit, and nothing that looks like none."""
+_AMOUNT = re.compile(
+    r"(?<![\w.,/-])\d{1,3}(?:(?: ?[.,'’] ?| )\d{3})* ?[.,] ?\d{2}(?![\w/-])|(?<![\w.,/-])\d{4,}(?:[.,]\d{2})?(?![\w.,/-])"
+)
+"""A whole amount with cents, spaces around its marks allowed, or at least four digits: less is found by chance."""
 _TIGHT = re.compile(r"(?:(?<![\w.,])|(?<=EUR)|(?<=USD)|(?<=GBP)|(?<=CHF))\(?[-−–]?\d[\d.,'’]*")
 _SMALL_WORDS = frozenset(
     {
@@ -101,6 +108,26 @@ class Source:
     def confused(self) -> tuple[str, list[int]]:
         """`squeezed`, with characters that OCR confuses made equal."""
         return _confuse(*self.squeezed)
+
+    @cached_property
+    def dates(self) -> list[tuple[str, Span]]:
+        """Every date in it."""
+        return dates_in(self.text, self.hints)
+
+    @cached_property
+    def numbers(self) -> dict[Decimal, list[Span]]:
+        """Every number in it, with its places."""
+        return _numbers(self.text, self.hints, NUMBER, _TIGHT)
+
+    @cached_property
+    def misread(self) -> str:
+        """The text with what OCR makes of digits turned back, each character at its place."""
+        return _MISREAD.sub(lambda match: match[0].translate(_DIGITS), self.text)
+
+    @cached_property
+    def misread_numbers(self) -> dict[Decimal, list[Span]]:
+        """Numbers that show when digits are turned back and spaces around their marks are allowed."""
+        return _numbers(self.misread, self.hints, _AMOUNT)
 
     @cached_property
     def _breaks(self) -> tuple[list[int], list[int]]:
@@ -178,17 +205,19 @@ def _weigh(source: Source, span: Span, raw: str, wanted: frozenset[str], loose: 
 
 def _spans(kind: str, value: str, raw: str, source: Source, about: frozenset[str]) -> tuple[list[Span], bool]:
     """All places of a value in one document, and whether they were only found loosely."""
-    typed: dict[str, Callable[[], Iterable[Span]]] = {
-        "date": lambda: (span for found, span in dates_in(source.text, source.hints) if found == value),
+    exact: dict[str, Callable[[], Iterable[Span]]] = {
+        "date": lambda: (span for found, span in source.dates if found == value),
         "currency": lambda: (span for found, span in currencies_in(source.text) if found == value),
-        "decimal": lambda: _numbers(value, source),
-        "integer": lambda: _numbers(value, source),
+        "decimal": lambda: source.numbers.get(Decimal(value), ()),
+        "integer": lambda: source.numbers.get(Decimal(value), ()),
         "boolean": lambda: _booleans(value, source, about),
         "iban": lambda: _search(_squeeze(*_fold(value))[0], source.squeezed),
-        "vat": lambda: _search(_squeeze(*_fold(value))[0], source.squeezed),
+        "vat_id": lambda: _search(_squeeze(*_fold(re.sub("^EL", "", value)))[0], source.squeezed),
+        "phone": lambda: phones_in(source.text, value),
     }
-    if kind in typed:
-        return list(typed[kind]()), False
+    if kind in exact:
+        found = list(exact[kind]())
+        return (found, False) if found else (list(_misread(kind, value, source)), True)
     for wanted in dict.fromkeys((value, raw)):
         if found := list(_search(_fold(wanted)[0].strip(), source.folded)):
             return found, False
@@ -200,16 +229,30 @@ def _spans(kind: str, value: str, raw: str, source: Source, about: frozenset[str
     return list(_search(_confuse(squeezed, [])[0], source.confused)), True
 
 
-def _numbers(value: str, source: Source) -> Iterator[Span]:
-    wanted = Decimal(value)
-    for pattern in (NUMBER, _TIGHT):
-        for match in pattern.finditer(source.text):
-            end = match.end() + (source.text[match.end() : match.end() + 1] in {"-", "−"})
+def _misread(kind: str, value: str, source: Source) -> Iterable[Span]:
+    """Places of a typed value that was recognised badly. IBANs and VAT numbers have check digits against chance."""
+    if kind == "date":
+        return (span for found, span in dates_in(source.misread, source.hints) if found == value)
+    if kind in {"decimal", "integer"}:
+        return source.misread_numbers.get(Decimal(value), ())
+    if kind in {"iban", "vat_id"}:
+        return _search(_confuse(_squeeze(*_fold(value))[0], [])[0], source.confused)
+    return ()
+
+
+def _numbers(text: str, hints: Hints, *patterns: re.Pattern[str]) -> dict[Decimal, list[Span]]:
+    """Every number that one of `patterns` finds, with its places."""
+    found: dict[Decimal, dict[Span, None]] = {}
+    for pattern in patterns:
+        for match in pattern.finditer(text):
+            end = match.end() + (text[match.end() : match.end() + 1] in {"-", "−"})
+            written = text[match.start() : end]
             try:
-                if Decimal(parse_decimal(source.text[match.start() : end], source.hints)) == wanted:
-                    yield match.span()
+                value = Decimal(parse_decimal(re.sub(r" ?([.,]) ?", r"\1", written), hints))
             except NotAValue:
                 continue
+            found.setdefault(value, {})[match.span()] = None
+    return {value: list(places) for value, places in found.items()}
 
 
 def _booleans(value: str, source: Source, about: frozenset[str]) -> Iterator[Span]:

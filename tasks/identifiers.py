@@ -1,9 +1,10 @@
-"""Identifiers that carry their own check: e-mail addresses, IBANs, VAT numbers; and the cleaning all values share."""
+"""Identifiers that carry their own check: addresses, IBANs, VAT and telephone numbers; and the cleaning all share."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 _EMAIL = re.compile(
     r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63}"
@@ -20,14 +21,11 @@ _IBAN_LENGTHS = {
     "SM": 27, "TN": 24, "TR": 26, "UA": 29, "VA": 22, "XK": 20,
 }  # fmt: skip
 
-_VAT_FORMS = {
-    "AT": r"U\d{8}", "BE": r"[01]\d{9}", "BG": r"\d{9,10}", "CHE": r"\d{9}(?:MWST|TVA|IVA)?", "CY": r"\d{8}[A-Z]",
-    "CZ": r"\d{8,10}", "DE": r"\d{9}", "DK": r"\d{8}", "EE": r"\d{9}", "EL": r"\d{9}", "ES": r"[A-Z0-9]\d{7}[A-Z0-9]",
-    "FI": r"\d{8}", "FR": r"[A-HJ-NP-Z0-9]{2}\d{9}", "GB": r"(?:\d{9}|\d{12}|GD\d{3}|HA\d{3})", "HR": r"\d{11}",
-    "HU": r"\d{8}", "IE": r"\d[A-Z0-9+*]\d{5}[A-Z]{1,2}", "IT": r"\d{11}", "LT": r"(?:\d{9}|\d{12})", "LU": r"\d{8}",
-    "LV": r"\d{11}", "MT": r"\d{8}", "NL": r"\d{9}B\d{2}", "NO": r"\d{9}(?:MVA)?", "PL": r"\d{10}", "PT": r"\d{9}",
-    "RO": r"\d{2,10}", "SE": r"\d{12}", "SI": r"\d{8}", "SK": r"\d{10}", "XI": r"(?:\d{9}|\d{12})",
-}  # fmt: skip
+VAT_PREFIXES = (
+    "AT", "BE", "BG", "CHE", "CY", "CZ", "DE", "DK", "EE", "EL", "ES", "FI", "FR", "GB", "HR", "HU", "IE", "IT",
+    "LT", "LU", "LV", "MT", "NL", "NO", "PL", "PT", "RO", "SE", "SI", "SK", "XI",
+)  # fmt: skip
+"""The European Union's, Northern Ireland's, and those of Switzerland, the United Kingdom and Norway."""
 
 
 class NotAValue(ValueError):
@@ -61,45 +59,55 @@ def iban(raw: str) -> str:
     return compact
 
 
-def vat(raw: str) -> str:
-    """The VAT number in `raw` with its country prefix (VIES; check digits of AT, BE, DE, FR, IT). Raises NotAValue."""
-    compact = re.sub(r"[\s./-]", "", raw).upper()
-    prefix = "CHE" if compact.startswith("CHE") else compact[:2].replace("GR", "EL")
-    body = compact[len(prefix) :]
-    form = _VAT_FORMS.get(prefix)
-    if form is None or not re.fullmatch(form, body):
-        raise NotAValue("is no VAT number")
-    check = _VAT_CHECKS.get(prefix)
-    if check is not None and not check(body):
-        raise NotAValue("has wrong check digits")
-    return prefix + body
+def vat_id(raw: str) -> str:
+    """The VAT number in `raw` with its country prefix, its check digits reckoned. Raises NotAValue."""
+    from stdnum.ch import uid as swiss  # noqa: PLC0415 - few jobs have such a field
+    from stdnum.eu import vat as european  # noqa: PLC0415
+    from stdnum.exceptions import InvalidChecksum, ValidationError  # noqa: PLC0415
+    from stdnum.gb import vat as british  # noqa: PLC0415
+    from stdnum.no import orgnr as norwegian  # noqa: PLC0415
+
+    compact = re.sub(r"^GR", "EL", re.sub(r"[\s./-]", "", raw.rpartition(":")[2]).upper())
+    prefix = next((one for one in VAT_PREFIXES if compact.startswith(one)), "")
+    if not prefix:
+        raise NotAValue("is no VAT number: it begins with no country's letters")
+    others = {"CHE": swiss.validate, "GB": british.validate, "NO": norwegian.validate}
+    number = re.sub(r"(?:MWST|TVA|IVA|MVA)$", "", compact)
+    try:
+        others.get(prefix, european.validate)(number.removeprefix("NO"))
+    except InvalidChecksum:
+        raise NotAValue("has wrong check digits") from None
+    except ValidationError:
+        raise NotAValue(f"is no VAT number of {prefix}") from None
+    return compact
 
 
-def _german(body: str) -> bool:
-    product = 10
-    for digit in body[:8]:
-        total = (int(digit) + product) % 10 or 10
-        product = 2 * total % 11
-    return (11 - product) % 10 == int(body[8])
+def phone(raw: str, region: str = "") -> str:
+    """The telephone number in `raw` as ITU-T E.164 writes it (`+4930123456`), an extension left out.
+
+    `region` (ISO 3166) is the country of numbers without a country code. Raises NotAValue, also for such a number
+    when there is no region: which country it is of is not guessed.
+    """
+    import phonenumbers  # noqa: PLC0415 - few jobs have such a field
+
+    try:
+        number = phonenumbers.parse(raw, region or None)
+    except phonenumbers.NumberParseException as error:
+        if error.error_type == phonenumbers.NumberParseException.INVALID_COUNTRY_CODE and re.search(r"\d{3}", raw):
+            raise NotAValue("has no country code; give the field a `region`") from None
+        raise NotAValue("is no telephone number") from None
+    if not phonenumbers.is_valid_number(number):
+        raise NotAValue("is no telephone number that can be")
+    return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
 
 
-def _french(body: str) -> bool:
-    return not body[:2].isdigit() or int(body[:2]) == (12 + 3 * (int(body[2:]) % 97)) % 97
+_DIALLED = re.compile(r"(?<![\w.,])[+(]{0,2}\d(?:[\s()/.\u2010-\u2015-]{0,3}\d){5,18}(?!\w)")
 
 
-def _belgian(body: str) -> bool:
-    return 97 - int(body[:8]) % 97 == int(body[8:])
-
-
-def _italian(body: str) -> bool:
-    doubled = [int(d) if i % 2 == 0 else sum(divmod(2 * int(d), 10)) for i, d in enumerate(body)]
-    return sum(doubled) % 10 == 0
-
-
-def _austrian(body: str) -> bool:
-    digits = [int(d) for d in body[1:]]
-    total = sum(sum(divmod(2 * d, 10)) if i % 2 else d for i, d in enumerate(digits[:7]))
-    return (96 - total) % 10 == digits[7]
-
-
-_VAT_CHECKS = {"DE": _german, "FR": _french, "BE": _belgian, "IT": _italian, "AT": _austrian}
+def phones_in(text: str, number: str) -> Iterator[tuple[int, int]]:
+    """Where `number` (E.164) stands in `text`, with or without its country's code, however it is grouped."""
+    for match in _DIALLED.finditer(text):
+        digits = re.sub(r"\D", "", match[0].replace("(0)", ""))
+        code = number[1:].removesuffix(digits.lstrip("0")) if number.endswith(digits.lstrip("0")) else None
+        if code is not None and len(code) <= 3:
+            yield match.span()

@@ -7,7 +7,7 @@
 | integer | `1.500 Stück` | `1500` |
 | currency | `€`, `Euro`, `US$` | `EUR`, `USD` (ISO 4217) |
 | boolean | `ja`, `Yes`, `false` | `true`, `false` |
-| email, iban, vat, text | see tasks/identifiers.py | |
+| email, iban, vat_id, phone, text | see tasks/identifiers.py | |
 
 What has two readings (`03/04/2026`, `1.234`) is settled by the rest of the document (Hints) or refused, never guessed.
 """
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
 
-from tasks.identifiers import NotAValue, email, iban, one_line, vat
+from tasks.identifiers import NotAValue, email, iban, one_line, phone, vat_id
 
 LONGEST = 500
 """Characters of a value that are looked at; a longer one is refused."""
@@ -78,6 +78,8 @@ class Hints:
 
     decimal_comma: bool | None = None
     day_first: bool | None = None
+    region: str = ""
+    """Country (ISO 3166) whose telephone numbers stand without a country code; empty: they are refused."""
 
     @classmethod
     def of(cls, text: str, language: str = "") -> Hints:
@@ -137,16 +139,18 @@ def parse_date(raw: str, hints: Hints) -> str:
 def dates_in(text: str, hints: Hints) -> list[tuple[str, tuple[int, int]]]:
     """Every complete date in `text` in order, with where it stands; those of unclear order are left out."""
     found: dict[tuple[int, int], str] = {}
+    taken = bytearray(len(text))
 
     def add(match: re.Match[str], year: str, month: int, day: str) -> None:
         number = int(year) if len(year) == 4 else 2000 + int(year) if int(year) < 80 else 1900 + int(year)
         start, end = match.span()
-        if any(start < other[1] and other[0] < end for other in found):
+        if any(taken[start:end]):
             return
         try:
             found[start, end] = date(number, month, int(day)).isoformat()
         except ValueError:
             return
+        taken[start:end] = b"\1" * (end - start)
 
     for m in _ISO.finditer(text):
         add(m, m[1], int(m[2]), m[3])
@@ -271,5 +275,6 @@ _PARSERS: dict[str, Callable[[str, Hints], str]] = {
     "boolean": boolean,
     "email": lambda raw, _: email(raw),
     "iban": lambda raw, _: iban(raw),
-    "vat": lambda raw, _: vat(raw),
+    "vat_id": lambda raw, _: vat_id(raw),
+    "phone": lambda raw, hints: phone(raw, hints.region),
 }

@@ -70,12 +70,14 @@ class Trip:
         shares, method, kinds = self._label(material, readable)
         label = max(shares, key=lambda name: shares[name])
         chosen = [document for document in readable if kinds.get(document.ordinal, label) == label] or readable
+        names = {document.name for document in chosen}
+        attached = [one for one in readable if one in chosen or one.parent in names]
         reader = self._session.of("fields")
         known = method == "logprobs" and chosen == readable and reader.model == self._session.model
         asked = self._asked(material) if known else None
-        found = extract(reader, self._prompts, self._route, label, chosen, material, asked)
+        found = extract(reader, self._prompts, self._route, label, chosen, material, asked, attached)
         if not found.is_form and reader.fall_back("its answers did not follow the form"):
-            found = extract(reader, self._prompts, self._route, label, chosen, material)
+            found = extract(reader, self._prompts, self._route, label, chosen, material, None, attached)
         for problem in found.notes:
             self._session.note(problem)
         doubts = [

@@ -10,10 +10,13 @@ from pydantic import BaseModel
 from config.routes import FieldSpec, Route
 from tasks.evidence import Source
 from tasks.judging import fields as reading
+from tasks.judging import xmldata
 from tasks.judging.calls import TooLong
 from tasks.judging.fields import SUMMARY_CHARACTERS, Reading
+from tasks.judging.reckoning import broken
 from tasks.judging.sentences import whole
 from tasks.judging.session import Session, batches, shown, shrinking
+from tasks.judging.xmldata import Data
 from tasks.models import Document, Field
 from tasks.prompts import Material, Messages, Part, Prompts, canary
 
@@ -41,13 +44,16 @@ def extract(
     documents: Sequence[Document],
     material: Material,
     asked: Messages | None = None,
+    attached: Sequence[Document] = (),
 ) -> Found:
     """Read the fields of `label` from `documents`, all of their text. `material` gives the mail's head.
 
+    `attached` are those in which a field's `xml` is looked for: `documents`, and what is embedded in them.
     `asked` is the conversation that found the label when it showed all of that text: the server still has it in its
     prefix cache, so that asking on in it costs half of reading the documents again.
     """
-    return _Extraction(session, prompts, route, label, documents, material).run(asked)
+    data = xmldata.of(attached or documents, route.labels[label].fields)
+    return _Extraction(session, prompts, route, label, documents, material, data).run(asked)
 
 
 class _Extraction:
@@ -59,15 +65,17 @@ class _Extraction:
         label: str,
         documents: Sequence[Document],
         head: Material,
+        data: Data,
     ) -> None:
         self.session, self.prompts, self.route, self.label, self.head = session, prompts, route, label, head
+        self.documents, self.data = documents, data
         self.parts = [Part.of(document) for document in documents]
         self.sources = [*map(Source.of, documents), *([Source(head.subject)] if head.subject else [])]
         self.specs: Mapping[str, FieldSpec] = reading.possible(route.labels[label].fields, self.sources)
         self.key = reading.summary_key(self.specs)
         self.shape: type[BaseModel] = reading.answer_model(self.specs, self.key, label)
         self.schema = reading.schema(self.shape)
-        self.found = Found()
+        self.found = Found(notes=data.notes, review=data.review)
         self.repaired = False
         self.first: dict[str, str | None] = {}
         """What was answered in the conversation that found the label, when not all of it could stand."""
@@ -78,6 +86,7 @@ class _Extraction:
         if not answers:
             self.found.is_form = False
             self.found.review.append("the model's answer does not follow the form, even when asked again")
+            self.found.fields = tuple(self.data.fields.values())
             return self.found
         readings = [self._read(answer) for answer in [*answers, self.first]]
         self.found.fields = tuple(self._kept(readings))
@@ -85,6 +94,8 @@ class _Extraction:
         if any(canary(self.route) in str(answer) for answer in [*answers, self.first]):
             self.found.review.append("the answer repeats the model's instructions")
             self.found.fields, self.found.summary = (), ""
+            return self.found
+        self.found.review += broken(self.route.labels[self.label].checks, self.found.fields)
         return self.found
 
     def _asked_on(self, asked: Messages) -> list[dict[str, str | None]]:
@@ -149,7 +160,7 @@ class _Extraction:
         readings = {one.field.name: one for one in self._read(answer)}
         wrong = {name: f'"{one.field.value}" {one.wrong}' for name, one in readings.items() if one.wrong}
         wrong |= {name: "is needed" for name, spec in self.specs.items() if spec.required and name not in readings}
-        return told.text, answer, wrong
+        return told.text, answer, {name: what for name, what in wrong.items() if name not in self.data.fields}
 
     def _better(self, name: str, second: str | None, first: str | None) -> bool:
         """A corrected value counts when it is found in the text; taking back one that was not found always does."""
@@ -165,19 +176,24 @@ class _Extraction:
         ]
 
     def _kept(self, readings: Sequence[Sequence[Reading]]) -> list[Field]:
-        kept = []
-        for name in self.specs:
-            one = reading.best(one for some in readings for one in some if one.field.name == name)
-            if one is None:
-                continue
-            kept.append(one.field)
-            if one.wrong:
-                self.found.notes.append(f'{name}: "{one.field.value}" {one.wrong}')
-            if one.loose:
-                self.found.notes.append(
-                    f'{name}: "{one.field.value}" stands as "{one.field.quote}", read as an OCR confusion'
-                )
-        return kept
+        """The best reading of each field; what stands in XML is taken from there."""
+        every = [one for some in readings for one in some]
+        read = {name: one for name in self.specs if (one := reading.best(i for i in every if i.field.name == name))}
+        specs = self.route.labels[self.label].fields
+        xmldata.compare(self.data, {name: one.field for name, one in read.items()}, specs, self.documents)
+        for name, one in read.items():
+            if name not in self.data.fields:
+                self._tell(name, one)
+        kept = {name: one.field for name, one in read.items()} | self.data.fields
+        return [kept[name] for name in specs if name in kept]
+
+    def _tell(self, name: str, one: Reading) -> None:
+        if one.wrong:
+            self.found.notes.append(f'{name}: "{one.field.value}" {one.wrong}')
+        if one.loose:
+            self.found.notes.append(
+                f'{name}: "{one.field.value}" stands as "{one.field.quote}", read as an OCR confusion'
+            )
 
     def _summary(self, summaries: Sequence[str]) -> str:
         told = [summary for summary in summaries if summary]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, create_model
@@ -13,7 +13,7 @@ from pydantic import Field as Attribute
 from config.routes import FieldSpec
 from tasks.errors import Transient
 from tasks.evidence import Evidence, Source, find
-from tasks.identifiers import NotAValue, one_line
+from tasks.identifiers import VAT_PREFIXES, NotAValue, one_line
 from tasks.judging.firms import whole_name
 from tasks.models import Field
 from tasks.values import normalise
@@ -27,12 +27,17 @@ _CHARACTERS = {
     "decimal": 40,
     "integer": 24,
     "iban": 48,
-    "vat": 32,
+    "vat_id": 40,
+    "phone": 40,
 }
 _ANYTHING = re.compile("")
 _SIGN = {
     "email": re.compile("@"),
     "iban": re.compile(r"\b[A-Z]{2} ?[\dOI]{2}(?:[ -]?[A-Z\d]){11,30}\b"),
+    "vat_id": re.compile(
+        rf"\b(?:{'|'.join((*VAT_PREFIXES, 'GR'))})[ .-]?[A-Z\d]{{0,2}}(?:[ .-]?[\dOI]){{6,12}}(?! ?\d)"
+    ),
+    "phone": re.compile(r"\d(?:[\s()/.-]{0,3}\d){5}"),
 } | dict.fromkeys(("text", "date", "decimal", "integer", "currency", "boolean"), _ANYTHING)
 """What a text shows that has a value of the type; other types have no sign that is cheaper than asking."""
 _NOTHING = frozenset(
@@ -145,7 +150,7 @@ def _value(spec: FieldSpec, written: str, sources: Sequence[Source]) -> tuple[st
     wrong = "cannot be read"
     for hints in dict.fromkeys(source.hints for source in sources):
         try:
-            return normalise(spec.type, written, hints), ""
+            return normalise(spec.type, written, replace(hints, region=spec.region)), ""
         except NotAValue as error:
             wrong = str(error)
     return "", wrong

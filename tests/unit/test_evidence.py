@@ -118,3 +118,54 @@ def test_whatever_is_found_is_a_part_of_the_text(text: str, value: str) -> None:
 def test_a_number_that_stands_there_is_always_found(number: str, before: str, after: str) -> None:
     """Whatever surrounds it."""
     assert find("text", number, number, [Source(f"{before} {number} {after}", 1)]) is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "text", "quote"),
+    [
+        ("decimal", "1100.00", "Total 11OO.OO EUR", "11OO.OO"),
+        ("decimal", "1234.56", "Total 1 . 234 ,56 EUR", "1 . 234 ,56"),
+        ("integer", "1500", "Pieces l5OO", "l5OO"),
+        ("date", "2026-05-10", "Due 1O.O5.2O26", "1O.O5.2O26"),
+        ("iban", "DE89370400440532013000", "IBAN DE89 37O4 OO44 O532 O13O OO", "DE89 37O4 OO44 O532 O13O OO"),
+        ("vat_id", "DE136695976", "VAT DEl36 695 976", "DEl36 695 976"),
+    ],
+)
+def test_typed_values_are_found_where_digits_were_recognised_as_letters(
+    kind: str, value: str, text: str, quote: str
+) -> None:
+    """They count as found loosely, which is told."""
+    found = find(kind, value, value, [Source(f"Page one\n{text}", 1)])
+    assert found is not None
+    assert (found.words, found.line, found.loose) == (quote, 2, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "text"),
+    [
+        ("decimal", "5", "S pieces"),
+        ("integer", "105", "model lO5"),
+        ("decimal", "1100.00", "part A11OO.OO"),
+        ("date", "2026-05-10", "Due 1O.O6.2O26"),
+        ("iban", "DE89370400440532013000", "IBAN DE89 37O4 OO44 O532 O13O O1"),
+    ],
+)
+def test_what_only_looks_a_little_like_digits_is_not_found(kind: str, value: str, text: str) -> None:
+    """Few digits, parts of a name, other digits: no evidence."""
+    assert find(kind, value, value, [Source(text, 1)]) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["Tel. 030 / 12 34 56", "+49 30 123456", "call 0049-30-123456 now", "Phone: +49 (0)30 12 34 56"]
+)
+def test_a_telephone_number_is_found_in_each_grouping(text: str) -> None:
+    """With and without the country's code; the quote is the line."""
+    found = find("phone", "+4930123456", "+49 30 123456", [Source(f"Hello\n{text}", 1)])
+    assert found is not None
+    assert (found.line, found.quote) == (2, text)
+
+
+@pytest.mark.parametrize("text", ["Tel. 030 123457", "555 123456", "0049 31 123456", "No 4930123456789"])
+def test_another_telephone_number_is_no_evidence(text: str) -> None:
+    """One digit more, less or other is another number."""
+    assert find("phone", "+4930123456", "030 123456", [Source(text, 1)]) is None

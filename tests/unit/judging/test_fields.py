@@ -123,8 +123,10 @@ def test_a_label_outside_the_schema_is_a_fault_of_the_server() -> None:
 @pytest.mark.parametrize(
     ("text", "asked"),
     [
-        ("Pay to IBAN DE89 3704 0044 0532 0130 00, mail to a@b.example", ["iban", "mail", "total"]),
-        ("Pay by 24 November 2025 on each working day, VAT GB 000 4417 29", ["total"]),
+        ("Pay to IBAN DE89 3704 0044 0532 0130 00, mail to a@b.example", ["iban", "mail", "phone", "total"]),
+        ("Pay by 24 November 2025 on each working day, VAT GB 000 4417 29", ["phone", "tax_id", "total"]),
+        ("USt-IdNr. DE 136 695 976", ["phone", "tax_id", "total"]),
+        ("DEAR FRIENDS, BE AT HOME AT 5", ["total"]),
     ],
 )
 def test_only_what_the_text_can_have_is_asked_for(text: str, asked: list[str]) -> None:
@@ -132,6 +134,8 @@ def test_only_what_the_text_can_have_is_asked_for(text: str, asked: list[str]) -
     specs = {
         "iban": FieldSpec(type="iban", description="IBAN"),
         "mail": FieldSpec(type="email", description="address"),
+        "phone": FieldSpec(type="phone", description="telephone"),
+        "tax_id": FieldSpec(type="vat_id", description="VAT number"),
         "total": FieldSpec(type="decimal", description="total"),
     }
     assert sorted(possible(specs, [Source(text)])) == asked
