@@ -31,6 +31,17 @@ class ModelSettings(TaskModels):
     server: dict[ServerName, ModelServer] = Field(
         default_factory=dict, description="Servers with OpenAI's API by name; their models are called NAME/MODEL."
     )
+    parallel: int = Field(
+        0,
+        ge=0,
+        description="Calls at once of each Ollama by all processes of this machine; 0: OLLAMA_NUM_PARALLEL where that is "
+        "set, else [worker] model_concurrency.",
+    )
+    swap_patience: float = Field(
+        30,
+        ge=0,
+        description="Seconds that a job waits at most for those that need the model which is in memory already.",
+    )
     num_ctx: int = Field(8192, ge=512, description="Context in tokens; longer documents are split, never cut.")
     max_output: int = Field(700, ge=16, description="num_predict: tokens that one call may write.")
     keep_alive: str = Field("30m", description="How long Ollama holds the model in memory.")
@@ -52,6 +63,11 @@ class ModelSettings(TaskModels):
     def addresses(self) -> tuple[str, ...]:
         """Their base URLs."""
         return tuple(dict.fromkeys(address_of(one, OLLAMA_PORT) for one in self.servers()))
+
+    def slots(self, otherwise: int) -> int:
+        """Calls at once of each Ollama."""
+        given = os.environ.get("OLLAMA_NUM_PARALLEL", "")
+        return self.parallel or (int(given) if given.isdecimal() else 0) or otherwise
 
     def server_of(self, model: str) -> tuple[str, str]:
         """The name in [model.server] that `model` begins with (empty: it is Ollama's), and what it is called there."""

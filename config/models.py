@@ -69,6 +69,7 @@ class ModelServer(Section):
     context: int = Field(
         0, ge=0, description="Context in tokens of its models; 0: as the server tells, else [model] num_ctx."
     )
+    parallel: int = Field(16, ge=1, description="Calls at once of each of the urls by all processes of this machine.")
     allow_private: bool = Field(True, description="Allow loopback and private addresses.")
     ca_file: Path | None = Field(None, description="PEM authorities to trust instead of the system's.")
 

@@ -1,15 +1,13 @@
 """Several servers with the same models, as one: each call goes to the best of them, and to another when that is away.
 
-The best is the least busy one. One that has another model in memory would have to swap; one that has had a prompt with the
-same beginning has it in its prefix cache. So every prompt has a home, the same in all processes, which it leaves when
-the home is clearly busier than another server, or away.
+The best is the least busy one (tasks/turns.py). One that has another model in memory would have to swap; one that has had
+a prompt with the same beginning has it in its prefix cache. So every prompt has a home, the same in all processes, which
+it leaves when the home is clearly busier than another server, or away.
 """
 
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -17,11 +15,7 @@ from typing import TypeVar
 from tasks.errors import Busy, Transient, Unavailable
 from tasks.judging.calls import Answer, Ask, OnProgress
 from tasks.providers.server import Failed, Server
-
-SWAP = 0.5
-"""What another model in a server's memory counts, in calls under way."""
-AWAY_FROM_HOME = 0.25
-"""What a prefix cache without the prompt's beginning counts, in calls under way."""
+from tasks.turns import Turns, Wish
 
 Result = TypeVar("Result")
 
@@ -29,15 +23,19 @@ Result = TypeVar("Result")
 class Hosts:
     """The servers of one name in the configuration. Threads may share it."""
 
-    def __init__(self, servers: Sequence[Server]) -> None:
+    def __init__(self, servers: Sequence[Server], turns: Turns) -> None:
         self.servers = servers
-        self._lock = threading.Lock()
-        self._under_way: Counter[str] = Counter()
-        self._loaded: dict[str, str] = {}
+        self._turns = turns
 
     def context_limit(self, model: str) -> int:
         """The longest context of `model` (tokens), as the first server that answers tells it. Raises as Server does."""
-        return self._anywhere(model, "", lambda server: server.context_limit(model))
+        errors = list[Transient]()
+        for server in self._usable(model, self.servers):
+            try:
+                return server.context_limit(model)
+            except (Unavailable, Failed) as error:
+                errors.append(error)
+        raise max(errors, key=_weight)
 
     def ask(self, wish: Ask, progress: OnProgress | None = None) -> Answer:
         """Make one call where it is best made.
@@ -59,22 +57,15 @@ class Hosts:
 
     @contextmanager
     def _turn(self, model: str, start: str, among: Sequence[Server]) -> Iterator[Server]:
-        """The best server to ask now, counted as busy for the block."""
-        usable = [server for server in among if not server.is_left_alone(model)] or among
+        """The best server to ask, when it is this call's turn there. Raises Busy."""
         home = max(self.servers, key=lambda server: _rank(server, model, start))
-        with self._lock:
-            best = min(usable, key=lambda server: self._cost(server, model, home))
-            self._under_way[best.address] += 1
-            self._loaded[best.address] = model
-        try:
-            yield best
-        finally:
-            with self._lock:
-                self._under_way[best.address] -= 1
+        usable = {server.address: server for server in self._usable(model, among)}
+        with self._turns.turn(Wish(model, tuple(usable), home.address)) as address:
+            yield usable[address]
 
-    def _cost(self, server: Server, model: str, home: Server) -> float:
-        swaps = self._loaded.get(server.address, model) != model
-        return self._under_way[server.address] + SWAP * swaps + AWAY_FROM_HOME * (server is not home)
+    def _usable(self, model: str, among: Sequence[Server]) -> Sequence[Server]:
+        """Those that are not left alone by their breaker; all of them when there is no other."""
+        return [server for server in among if not server.is_left_alone(model)] or among
 
 
 def _rank(server: Server, model: str, start: str) -> bytes:

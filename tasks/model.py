@@ -21,6 +21,7 @@ from tasks.prompts import Prompts
 from tasks.providers.ollama import Ollama
 from tasks.providers.openai import OpenAI
 from tasks.providers.server import Server
+from tasks.turns import Turns
 
 __all__ = ["FreeText", "Judge", "Models", "Progress"]
 
@@ -28,11 +29,13 @@ __all__ = ["FreeText", "Judge", "Models", "Progress"]
 class Judge:
     """Says what a job is, reads its fields, and writes the reply's own sentences. Threads may share one."""
 
-    def __init__(self, settings: ModelSettings, templates: Path | None = None) -> None:
-        """`templates` is the folder with `prompts/`; None takes the shipped one."""
+    def __init__(
+        self, settings: ModelSettings, templates: Path | None = None, *, turns: Path | None = None, slots: int = 1
+    ) -> None:
+        """`templates` is the folder with `prompts/`; None takes the shipped one. `turns`, `slots`: see Models."""
         self._settings = settings
         self._prompts = Prompts(templates / "prompts" if templates else None)
-        self._models = Models(settings)
+        self._models = Models(settings, turns, slots)
 
     def classify(
         self,
@@ -74,11 +77,22 @@ class Judge:
 class Models:
     """Every model there is, by name."""
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: ModelSettings, turns: Path | None = None, slots: int = 1) -> None:
+        """`turns`: the folder in which processes agree whose turn it is; None: for this one alone.
+
+        `slots`: calls at once of each Ollama where [model] parallel says nothing.
+        """
         self._settings = settings
-        self._hosts = {"": Hosts([Ollama(host, settings) for host in settings.servers()])}
+
+        def kept(name: str, number: int) -> Turns:
+            folder = turns / name if turns else None
+            return Turns(folder, number, settings.swap_patience, settings.call_timeout)
+
+        ollamas = [Ollama(host, settings) for host in settings.servers()]
+        self._hosts = {"": Hosts(ollamas, kept("ollama", settings.slots(slots)))}
         for name, config in settings.server.items():
-            self._hosts[name] = Hosts([OpenAI(name, url, config, settings) for url in config.urls])
+            urls = [OpenAI(name, url, config, settings) for url in config.urls]
+            self._hosts[name] = Hosts(urls, kept(f"server-{name}", config.parallel))
 
     def wanted(self, routes: Sequence[Route]) -> Iterator[tuple[Server, frozenset[str]]]:
         """Every server with the models that `routes` ask it for; without routes those of [model] itself."""

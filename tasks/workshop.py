@@ -19,6 +19,11 @@ from tasks.stores import open_store
 from tasks.trust import Believing
 
 
+def judge_of(settings: Settings) -> Judge:
+    """The judge of a process that may not be the only one to ask the model."""
+    return Judge(settings.model, turns=settings.state_dir / "turns", slots=settings.worker.model_concurrency)
+
+
 class Workshop:
     """Settings, routes, ledger, blobs, the model and this process's heart."""
 
@@ -43,7 +48,7 @@ class Workshop:
     @classmethod
     def open(cls, settings: Settings) -> Workshop:
         """With what it counts being written down. Raises ConfigError, Unavailable (ledger) or Permanent (its schema)."""
-        shop = cls(settings, routes_of(settings), Ledger.open(settings.ledger), Judge(settings.model))
+        shop = cls(settings, routes_of(settings), Ledger.open(settings.ledger), judge_of(settings))
         shop.reporter.start()
         shop.recorder.start()
         return shop
@@ -55,7 +60,7 @@ class Workshop:
         """
         fixed = {"state_dir": self.settings.state_dir, "ledger_url": self.settings.ledger_url}
         merged = settings.model_copy(update=fixed)
-        return Workshop(merged, routes_of(settings), self.ledger, Judge(settings.model), self)
+        return Workshop(merged, routes_of(settings), self.ledger, judge_of(merged), self)
 
     def close(self) -> None:
         """Stop its threads, and close the ledger."""
