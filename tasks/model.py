@@ -24,6 +24,7 @@ from tasks import meters, tracing
 from tasks.errors import NeedsReview, Transient, Unavailable
 from tasks.guard import guard
 from tasks.judging.budget import TEMPLATE_TOKENS, estimate, fewest
+from tasks.judging.calibrations import Calibrations
 from tasks.judging.calls import Answer, Ask, OnProgress, Progress, TooLong
 from tasks.judging.classify import FreeText, Trip
 from tasks.models import Classification, Document, MailFacts
@@ -40,11 +41,14 @@ _log = structlog.get_logger("postroom.model")
 class Judge:
     """Says what a job is, reads its fields, and writes the reply's own sentences. Threads may share one."""
 
-    def __init__(self, settings: ModelSettings, templates: Path | None = None) -> None:
-        """`templates` is the folder with `prompts/`; None takes the shipped one."""
+    def __init__(
+        self, settings: ModelSettings, templates: Path | None = None, calibrations: Path | None = None
+    ) -> None:
+        """`templates` is the folder with `prompts/`; None takes the shipped one. `calibrations` is a file or None."""
         self._settings = settings
         self._prompts = Prompts(templates / "prompts" if templates else None)
         self._engine = Ollama(settings)
+        self._calibrations = Calibrations(calibrations)
 
     def classify(
         self,
@@ -58,7 +62,7 @@ class Judge:
         Raises NeedsReview when there is nothing to read or nothing fits, Unavailable (`ollama:HOST`) when the server
         or the model is not there, Transient when an answer broke off.
         """
-        trip = Trip(self._engine, self._prompts, self._settings, route, progress)
+        trip = Trip(self._engine, self._prompts, self._settings, route, progress, self._calibrations)
         try:
             return trip.classify(documents, mail)
         except TooLong as error:

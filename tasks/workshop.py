@@ -43,7 +43,12 @@ class Workshop:
     @classmethod
     def open(cls, settings: Settings) -> Workshop:
         """With what it counts being written down. Raises ConfigError, Unavailable (ledger) or Permanent (its schema)."""
-        shop = cls(settings, routes_of(settings), Ledger.open(settings.ledger), Judge(settings.model))
+        shop = cls(
+            settings,
+            routes_of(settings),
+            Ledger.open(settings.ledger),
+            Judge(settings.model, calibrations=settings.calibration_file),
+        )
         shop.reporter.start()
         shop.recorder.start()
         return shop
@@ -55,7 +60,13 @@ class Workshop:
         """
         fixed = {"state_dir": self.settings.state_dir, "ledger_url": self.settings.ledger_url}
         merged = settings.model_copy(update=fixed)
-        return Workshop(merged, routes_of(settings), self.ledger, Judge(settings.model), self)
+        return Workshop(
+            merged,
+            routes_of(settings),
+            self.ledger,
+            Judge(settings.model, calibrations=settings.calibration_file),
+            self,
+        )
 
     def close(self) -> None:
         """Stop its threads, and close the ledger."""

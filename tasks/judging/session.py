@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from config.engine import ModelSettings
 from config.routes import Route
 from tasks.judging.budget import TEMPLATE_TOKENS, estimate, split
-from tasks.judging.calls import Answer, Ask, Engine, OnProgress, TooLong
+from tasks.judging.calls import Answer, Ask, Engine, OnProgress, Progress, TooLong
 from tasks.prompts import Material, Messages, Part
 
 SMALLEST_ROOM = 64
@@ -17,6 +18,11 @@ ATTEMPTS = 4
 """How often a prompt is made smaller when the server counted more tokens than were expected."""
 FRAME = 40
 """Tokens of the lines around a part: its name, its marks, its number."""
+
+OVERHEAD = 1200
+"""Tokens of instructions, form and repair beside the text, when the context is chosen."""
+HALFWAY = 60
+"""Tokens after which a call counts as half written: the usual answer has about twice as many."""
 
 Result = TypeVar("Result")
 
@@ -30,11 +36,32 @@ class Session:
         self.model = route.model.name or settings.name
         self._options: dict[str, Any] = dict(route.model.options)
         wanted = int(self._options.pop("num_ctx", settings.num_ctx))
-        self.num_ctx = min(wanted, engine.context_limit(self.model))
+        limit = engine.context_limit(self.model)
+        self.num_ctx = min(wanted, limit)
+        self._most_ctx = min(settings.max_ctx, limit)
         self.predict = min(int(self._options.pop("num_predict", settings.max_output)), self.num_ctx // 2)
         self.prompt_tokens = 0
         self.output_tokens = 0
+        self.read_time = settings.read_time or math.inf
+        """Seconds after which no further part of a long text is begun."""
         self.notes: list[str] = []
+        self._done = self._goal = 0.0
+
+    def fits(self, tokens: int) -> bool:
+        """Whether a form about `tokens` of text fits into one call."""
+        return tokens + self.predict + OVERHEAD <= self.num_ctx
+
+    def fit(self, tokens: int) -> None:
+        """Choose the context for a job with `tokens` of text: the usual one, doubled until it is enough or may not grow.
+
+        Doubled, so that there are few sizes: the server loads the model anew for each.
+        """
+        while not self.fits(tokens) and self.num_ctx < self._most_ctx:
+            self.num_ctx = min(2 * self.num_ctx, self._most_ctx)
+
+    def toward(self, share: float) -> None:
+        """The calls from here on bring the work to `share` (0 to 1) of the whole. What is begun counts as done."""
+        self._done, self._goal = max(self._done, self._goal), max(self._goal, share)
 
     def ask(
         self,
@@ -48,10 +75,25 @@ class Session:
         """Make one call. Raises as tasks.model.Ollama.ask does."""
         tokens = min(predict or self.predict, self.predict)
         wish = Ask(self.model, messages, phase, tokens, self.num_ctx, self._options, schema, logprobs)
-        answer = self._engine.ask(wish, self._progress)
+        self._tell(Progress(phase=phase, tokens=0))
+        answer = self._engine.ask(wish, self._tell)
+        self._done = (self._done + self._goal) / 2  # how many calls there will be is not known: each takes half the way
         self.prompt_tokens += answer.prompt_tokens
         self.output_tokens += answer.output_tokens
         return answer
+
+    def _tell(self, told: Progress) -> None:
+        """Pass on how far the call is, as a percentage of the whole: a call's own half of the way fills as it writes."""
+        if self._progress:
+            within = told.tokens / (told.tokens + HALFWAY) / 2
+            percent = int(100 * (self._done + (self._goal - self._done) * within))
+            self._progress(told.model_copy(update={"percent": percent}))
+
+    def end(self, phase: str) -> None:
+        """Tell that all is done."""
+        self.toward(1.0)
+        self.toward(1.0)
+        self._tell(Progress(phase=phase, tokens=0))
 
     def room(self, frame: Messages, spare: int) -> int:
         """Tokens left for documents beside the messages of `frame` and `spare` tokens for answers and repairs."""
