@@ -43,12 +43,27 @@ class ModelSettings(TaskModels):
         description="Seconds that a job waits at most for those that need the model which is in memory already.",
     )
     num_ctx: int = Field(8192, ge=512, description="Context in tokens; longer documents are split, never cut.")
+    max_ctx: int = Field(
+        0,
+        ge=0,
+        description="For a document that needs more, num_ctx is doubled up to this, within the model's own limit; 0: it is "
+        "split instead. Ollama loads the model anew for another context, and needs memory for it.",
+    )
+    read_time: float = Field(
+        300,
+        ge=0,
+        description="Seconds after which no further part of a long document is shown to the model. The pages that promise "
+        "most come first, and what was not shown is told; 0: everything is.",
+    )
     max_output: int = Field(700, ge=16, description="num_predict: tokens that one call may write.")
     keep_alive: str = Field("30m", description="How long Ollama holds the model in memory.")
     connect_timeout: float = Field(5, gt=0, description="Seconds to connect.")
     read_timeout: float = Field(300, gt=0, description="Seconds of silence between two pieces of an answer.")
     call_timeout: float = Field(900, gt=0, description="Seconds that one call may take in all.")
     min_confidence: float = Field(0.5, ge=0, le=1, description="Below it a job rests in review.")
+    calibration: str = Field(
+        "", description="File that `postroom eval --calibrate` writes; empty: calibration.json in state_dir."
+    )
 
     @model_validator(mode="after")
     def _one_of(self) -> ModelSettings:

@@ -119,6 +119,11 @@ class Settings(BaseSettings):
         return self.broker_url or "redis://127.0.0.1:6379/0"
 
     @property
+    def calibration_file(self) -> Path:
+        """Where calibrations of the model's confidence are kept."""
+        return Path(self.model.calibration) if self.model.calibration else self.state_dir / "calibration.json"
+
+    @property
     def blobs_dir(self) -> Path:
         """Folder of the blob store."""
         return self.state_dir / "blobs"

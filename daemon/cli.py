@@ -211,7 +211,9 @@ def try_out(
     settings = settings_of(context, "try")
     out = console()
     with out.status("reading") as status:
-        made = tryout.run(settings, file, source, lambda now: status.update(f"{now.phase}, {now.tokens} tokens"))
+        made = tryout.run(
+            settings, file, source, lambda now: status.update(f"{now.phase}, {now.tokens} tokens, {now.percent} %")
+        )
     show.trip(out, made)
 
 

@@ -139,7 +139,12 @@ class Carrier:
         try:
             due = self._ledger.backlog.own(MOST_AT_ONCE)
             if due and self._shop is None:
-                self._shop = Workshop(self._settings, (), self._ledger, Judge(self._settings.model))
+                self._shop = Workshop(
+                    self._settings,
+                    (),
+                    self._ledger,
+                    Judge(self._settings.model, calibrations=self._settings.calibration_file),
+                )
                 self._shop.reporter = self._reporter
             for job_id in due:
                 if self._shop:

@@ -55,7 +55,7 @@ def story(console: Console, told: dict[str, Any]) -> None:
     if told["due_at"]:
         console.print(f"  {'due':<12}{iso(told['due_at'])}")
     if told["held_by"]:
-        console.print(f"  {'held by':<12}{told['held_by']}  {told['progress'] or ''}")
+        console.print(f"  {'held by':<12}{told['held_by']}  {_doing(told['progress'])}")
     _documents(console, told["documents"])
     if found := told["classification"]:
         _classification(console, found)
@@ -66,6 +66,16 @@ def story(console: Console, told: dict[str, Any]) -> None:
     for event in told["events"]:
         detail = "  ".join(f"{key}={value}" for key, value in event["detail"].items() if value not in ("", None))
         console.print(f"  {iso(event['at'])}  {event['event']:<18}{escape(one_line(detail))}")
+
+
+def _doing(progress: dict[str, Any]) -> str:
+    """What the running stage is at: `fields, 12 tokens, 40 % of the stage`."""
+    if not progress:
+        return ""
+    parts = [escape(one_line(str(progress.get("phase", ""))))]
+    parts += [f"{progress['tokens']} tokens"] if progress.get("tokens") else []
+    parts += [f"{progress['percent']} % of the stage"] if progress.get("percent") else []
+    return ", ".join(parts)
 
 
 def trip(console: Console, made: Trip) -> None:

@@ -30,6 +30,8 @@ from tasks.trust import Believing
 
 KINDS = {".eml": Kind.MAIL, ".json": Kind.EVENT}
 MAIL = "message/rfc822"
+JUDGED = 80
+"""Percent of the trip after which the model has judged, and the reply is left."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,19 @@ def run(
         sender = extracted.mail.from_address
         job = job.model_copy(update={"subject": extracted.mail.subject, "sender": sender})
     route = choose(routes, job, extracted, raw)
-    judge = Judge(settings.model)
-    found = classify(extracted, route, judge, progress)
+    judge = Judge(settings.model, calibrations=settings.calibration_file)
+    found = classify(extracted, route, judge, _share(progress, 0, JUDGED))
     answering = Answering(settings, judge, message_id_secret(settings), lambda _recipient: "")
-    return Trip(job, route, extracted, found, reply(job, extracted, found, route, answering, progress))
+    return Trip(
+        job, route, extracted, found, reply(job, extracted, found, route, answering, _share(progress, JUDGED, 100))
+    )
+
+
+def _share(progress: Callable[[Progress], None] | None, first: int, last: int) -> Callable[[Progress], None] | None:
+    """`progress` of one stage as its share of the percentage of all."""
+    if progress is None:
+        return None
+    return lambda now: progress(now.model_copy(update={"percent": first + (last - first) * now.percent // 100}))
 
 
 def _would_fetch(policy: FetchPolicy) -> Callable[[str], Piece]:

@@ -36,7 +36,7 @@ _AMOUNT = re.compile(
 )
 """A whole amount with cents, spaces around its marks allowed, or at least four digits: less is found by chance."""
 _TIGHT = re.compile(r"(?:(?<![\w.,])|(?<=EUR)|(?<=USD)|(?<=GBP)|(?<=CHF))\(?[-−–]?\d[\d.,'’]*")
-_SMALL_WORDS = frozenset(
+SMALL_WORDS = frozenset(
     {
         "the",
         "and",
@@ -176,7 +176,7 @@ def find(
     `raw` is how the model wrote it, `about` the field's name and description: both only help to choose among places.
     `others` are captions of other values: a place beside one counts only when there is no better.
     """
-    wanted = frozenset(re.findall(r"[^\W\d_]{3,}", _fold(about)[0])) - _SMALL_WORDS
+    wanted = frozenset(re.findall(r"[^\W\d_]{3,}", _fold(about)[0])) - SMALL_WORDS
     best: Evidence | None = None
     for source in sources:
         spans, loose = _spans(kind, value, raw, source, wanted)

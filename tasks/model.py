@@ -14,6 +14,7 @@ from config.models import TASKS, chosen
 from config.routes import Route, RouteModel
 from tasks.errors import NeedsReview
 from tasks.hosts import Hosts
+from tasks.judging.calibrations import Calibrations
 from tasks.judging.calls import Answer, Ask, OnProgress, Progress, TooLong
 from tasks.judging.classify import FreeText, Trip
 from tasks.models import Classification, Document, MailFacts
@@ -30,12 +31,22 @@ class Judge:
     """Says what a job is, reads its fields, and writes the reply's own sentences. Threads may share one."""
 
     def __init__(
-        self, settings: ModelSettings, templates: Path | None = None, *, turns: Path | None = None, slots: int = 1
+        self,
+        settings: ModelSettings,
+        templates: Path | None = None,
+        *,
+        calibrations: Path | None = None,
+        turns: Path | None = None,
+        slots: int = 1,
     ) -> None:
-        """`templates` is the folder with `prompts/`; None takes the shipped one. `turns`, `slots`: see Models."""
+        """`templates` is the folder with `prompts/`; None takes the shipped one. `calibrations` is a file or None.
+
+        `turns`, `slots`: see Models.
+        """
         self._settings = settings
         self._prompts = Prompts(templates / "prompts" if templates else None)
         self._models = Models(settings, turns, slots)
+        self._calibrations = Calibrations(calibrations)
 
     def classify(
         self,
@@ -49,7 +60,7 @@ class Judge:
         Raises NeedsReview when there is nothing to read or nothing fits, Unavailable (`ollama:HOST`) when the server
         or the model is not there, Transient when an answer broke off.
         """
-        trip = Trip(self._models, self._prompts, self._settings, route, progress)
+        trip = Trip(self._models, self._prompts, self._settings, route, progress, calibrations=self._calibrations)
         try:
             return trip.classify(documents, mail)
         except TooLong as error:

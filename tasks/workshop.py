@@ -21,7 +21,12 @@ from tasks.trust import Believing
 
 def judge_of(settings: Settings) -> Judge:
     """The judge of a process that may not be the only one to ask the model."""
-    return Judge(settings.model, turns=settings.state_dir / "turns", slots=settings.worker.model_concurrency)
+    return Judge(
+        settings.model,
+        calibrations=settings.calibration_file,
+        turns=settings.state_dir / "turns",
+        slots=settings.worker.model_concurrency,
+    )
 
 
 class Workshop:

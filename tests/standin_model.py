@@ -3,7 +3,8 @@
     python -m tests.standin_model --port N
 
 It speaks as much of the API as Postroom asks for: version, tags, /api/show, and /api/chat with label, form and free text. What it
-judges says nothing about a model; how it fails (`mode`) is what it is for.
+judges says nothing about a model; how it fails (`mode`) is what it is for. In the mode `reads` it cuts what is too long for
+its context as silently as Ollama does, and fills forms from what it was left to see.
 """
 
 from __future__ import annotations
@@ -11,14 +12,27 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-Mode = Literal["well", "hangs", "dies", "out of memory", "busy"]
+Mode = Literal["well", "reads", "hangs", "dies", "out of memory", "busy"]
 SURE = -0.01
 """Log-probability of the first label: e to this power is 0.99."""
+
+
+class Call(NamedTuple):
+    """One call in the mode `reads`."""
+
+    sent: int
+    """Tokens of the prompt."""
+    kept: int
+    """Tokens of it that were left when what is too long was cut."""
+    num_ctx: int
+    form: bool
+    """Whether a form was asked for, and not a label or free text."""
 
 
 class StandIn(ThreadingHTTPServer):
@@ -38,6 +52,8 @@ class StandIn(ThreadingHTTPServer):
         """Models that are not there."""
         self.rambles: set[str] = set()
         """Models that follow no form and tell no probabilities."""
+        self.calls: list[Call] = []
+        """In the mode `reads`: what was asked of it, in tokens."""
         self.woken = threading.Event()
         """Set to end those calls that hang."""
 
@@ -70,6 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send([{"error": "model requires more system memory (5.6 GiB) than is available (2.1 GiB)"}], 500)
         elif mode == "busy":
             self._send([{"error": "server busy, please try again.  maximum pending requests exceeded"}], 503)
+        elif mode == "reads":
+            self._send(list(_read(asked, self.server)))
         elif mode == "dies":
             self._send([_piece(asked, {"message": {"role": "assistant", "content": "Thank"}})], close=True)
         else:
@@ -93,8 +111,26 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing: there are thousands of calls."""
 
 
-def _answer(asked: dict[str, Any], label: str, *, rambles: bool) -> Iterator[dict[str, Any]]:
-    text = "Well, that depends." if rambles else _text(asked, label)
+_TOKEN = re.compile(r"\s*(?:\w{1,4}|[^\w\s])|\s+")
+"""Four letters or one sign with the space before it: about what real tokenizers make of plain text."""
+
+
+def _read(asked: dict[str, Any], server: StandIn) -> Iterator[dict[str, Any]]:
+    """An answer from what is left of the prompt when it was cut to num_ctx, without a word, as Ollama does: the middle goes.
+
+    It fills in what stands as `caption: value` in what it sees, and knows nothing else.
+    """
+    tokens = _TOKEN.findall("\n".join(message["content"] for message in asked["messages"]))
+    num_ctx = int(asked["options"]["num_ctx"])
+    kept = tokens if len(tokens) < num_ctx else tokens[:4] + tokens[-(num_ctx // 2) :]
+    server.calls.append(Call(len(tokens), len(kept), num_ctx, bool(asked.get("format"))))
+    seen = "".join(kept)
+    for piece in _answer(asked, server.label, seen):
+        yield piece | ({"prompt_eval_count": len(kept)} if piece.get("done") else {})
+
+
+def _answer(asked: dict[str, Any], label: str, seen: str = "", *, rambles: bool = False) -> Iterator[dict[str, Any]]:
+    text = "Well, that depends." if rambles else _text(asked, label, seen)
     first: dict[str, Any] = {"message": {"role": "assistant", "content": text}}
     if asked.get("logprobs") and not rambles:
         top = {"token": label, "logprob": SURE}
@@ -106,11 +142,15 @@ def _answer(asked: dict[str, Any], label: str, *, rambles: bool) -> Iterator[dic
     yield _piece(asked, {"message": {"role": "assistant", "content": ""}, **counts})
 
 
-def _text(asked: dict[str, Any], label: str) -> str:
+def _text(asked: dict[str, Any], label: str, seen: str) -> str:
     if not asked.get("format"):
         return "Thank you for your message. We are looking into it."
     names = asked["format"]["properties"]
     values = dict.fromkeys(names) | {"label": label}
+    for name in names:
+        caption = re.escape(name.replace("_", " "))
+        if found := re.search(rf"^{caption}: (.{{1,60}})$", seen, re.MULTILINE | re.IGNORECASE):
+            values[name] = found[1].strip()
     values |= {name: "The sender wants an answer." for name in names if name.startswith("summary")}
     return json.dumps({name: values[name] for name in names})
 

@@ -22,6 +22,8 @@ HEARTBEAT = 15.0
 """Seconds of silence after which a comment is sent, so that no proxy takes the connection for dead."""
 PERCENT = {Stage.FETCH: 0, Stage.EXTRACT: 0, Stage.CLASSIFY: 25, Stage.REPLY: 50, Stage.DELIVER: 75}
 """How far a job has come when it stands before a stage."""
+SPAN = 25
+"""What a stage adds."""
 
 _POLL_FIRST, _POLL_LAST, _POLL_GROWS = 0.2, 1.0, 1.2
 _LAST_ID = re.compile(r"([0-9]{1,9})(\.end)?")
@@ -34,6 +36,14 @@ def position_of(last_event_id: str) -> tuple[int, bool]:
     return (int(found[1]), bool(found[2])) if found else (0, False)
 
 
+def percent_of(job: Job) -> int:
+    """How far the whole job has come: what its running stage tells of itself is a share of the stage's quarter."""
+    if job.stage is None:
+        return 100
+    within = min(max(int(job.progress.get("percent", 0)), 0), 100)
+    return PERCENT[job.stage] + (0 if job.stage is Stage.FETCH else within * SPAN // 100)
+
+
 def progress_of(job: Job) -> dict[str, Any]:
     """What the `progress` event tells."""
     return {
@@ -41,7 +51,7 @@ def progress_of(job: Job) -> dict[str, Any]:
         "stage": job.stage.value if job.stage else None,
         "phase": str(job.progress.get("phase", "")),
         "tokens": int(job.progress.get("tokens", 0)),
-        "percent": PERCENT[job.stage] if job.stage else 100,
+        "percent": percent_of(job),
         "reason": job.reason,
         "due_at": job.due_at,
     }

@@ -12,12 +12,14 @@ from tasks.prompts import Messages
 
 
 class Progress(Noun):
-    """How far a call is: told for each piece that streams in."""
+    """How far a stage's work with the model is: told before each call, and for each piece that streams in."""
 
     phase: str
     """`label`, `fields`, `summary` or `reply`."""
     tokens: int
     """Tokens written so far in this call."""
+    percent: int = 0
+    """Of the stage's work, 0 to 100; never less than before."""
 
 
 OnProgress = Callable[[Progress], None]

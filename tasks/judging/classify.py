@@ -14,8 +14,9 @@ from config.routes import Route
 from tasks.errors import NeedsReview, Transient
 from tasks.judging import labels, sentences
 from tasks.judging.budget import condense, estimate
+from tasks.judging.calibrations import Calibrations, question_of
 from tasks.judging.calls import Engine, OnProgress
-from tasks.judging.extract import extract
+from tasks.judging.extract import READ_FROM, extract
 from tasks.judging.fields import LabelOnly, missing
 from tasks.judging.session import FRAME, Session, shown, shrinking
 from tasks.models import Classification, Document, MailFacts, Noun
@@ -29,6 +30,22 @@ SURE = 0.8
 """Share of another label from which an attachment is left out when the fields are read."""
 REPLY_TOKENS = 160
 BODY_NAMES = frozenset({"body", "event"})
+
+
+def _size(material: Material) -> int:
+    """Estimated tokens of its parts in a prompt."""
+    return sum(estimate(part.text) + FRAME for part in material.parts)
+
+
+def _first(shares: Mapping[str, float]) -> str:
+    label = max(shares, key=lambda name: shares[name])
+    return f"{label} ({shares[label]:.2f})"
+
+
+def _from(part: Part, share: float) -> Part:
+    """What stands in `part` from `share` (0 to 1) of its text on: about as much as a first look sees."""
+    start = part.text.find("\n", int(len(part.text) * share)) + 1
+    return Part(part.name, part.text[start : start + FIRST_LOOK * 3])
 
 
 class FreeText(Noun):
@@ -52,7 +69,9 @@ class Trip:
         route: Route,
         progress: OnProgress | None,
         task: Task = "classify",
+        calibrations: Calibrations | None = None,
     ) -> None:
+        self._calibrations = calibrations or Calibrations(None)
         self._prompts = prompts
         self._settings = settings
         self._route = route
@@ -67,6 +86,8 @@ class Trip:
             reasons = "; ".join(f"{document.name}: {document.reason}" for document in documents if document.reason)
             raise NeedsReview(f"there is nothing to read{': ' if reasons else ''}{reasons}")
         material = Material.of(mail, [Part.of(document) for document in documents])
+        self._session.fit(_size(material))
+        self._session.toward(READ_FROM)
         shares, method, kinds = self._label(material, readable)
         label = max(shares, key=lambda name: shares[name])
         chosen = [document for document in readable if kinds.get(document.ordinal, label) == label] or readable
@@ -78,16 +99,18 @@ class Trip:
         found = extract(reader, self._prompts, self._route, label, chosen, material, asked, attached)
         if not found.is_form and reader.fall_back("its answers did not follow the form"):
             found = extract(reader, self._prompts, self._route, label, chosen, material, None, attached)
+        self._session.end("fields")
         for problem in found.notes:
             self._session.note(problem)
+        confidence = self._calibrated(shares[label], method)
         doubts = [
-            self._unsure(label, shares[label]),
+            self._unsure(label, confidence),
             *found.review,
-            self._lacking(label, missing(self._route.labels[label].fields, found.fields)),
+            self._lacking(label, missing(self._route.labels[label].fields, found.fields), found.unread),
         ]
         return Classification(
             label=label,
-            confidence=round(shares[label], 4),
+            confidence=round(confidence, 4),
             alternatives={name: round(share, 4) for name, share in shares.items()},
             method=method,
             summary=found.summary,
@@ -101,9 +124,24 @@ class Trip:
 
     def _asked(self, material: Material) -> Messages | None:
         """The conversation that found the label, when it showed all of the text: the fields are then asked in it."""
-        if sum(estimate(part.text) + FRAME for part in material.parts) > FIRST_LOOK:
+        if _size(material) > FIRST_LOOK:
             return None
         return self._prompts.label(self._route, material)
+
+    def _calibrated(self, share: float, method: str) -> float:
+        """The share of right answers among those told with `share`, where a labelled set has shown it."""
+        try:
+            known = self._calibrations.find(self._session.model, question_of(self._prompts, self._route), method)
+        except ValueError as error:
+            self._session.note(f"the confidence is not calibrated: {error}")
+            return share
+        if known is None:
+            return share
+        calibrated = known.curve.apply(share)
+        self._session.note(
+            f"the confidence is calibrated from {share:.2f} to {calibrated:.2f}, by {known.answers} labelled answers"
+        )
+        return calibrated
 
     def _unsure(self, label: str, confidence: float) -> str:
         own = self._route.model.min_confidence
@@ -112,8 +150,11 @@ class Trip:
             return ""
         return f"the model is not sure: {label} at {confidence:.2f}, below {least:g}"
 
-    def _lacking(self, label: str, names: Sequence[str]) -> str:
-        return f"{label} needs {', '.join(names)}, not found in the text" if names else ""
+    def _lacking(self, label: str, names: Sequence[str], unread: str) -> str:
+        if not names:
+            return ""
+        where = f"what the model read of it; {unread} was not read" if unread else "the text"
+        return f"{label} needs {', '.join(names)}, not found in {where}"
 
     def _label(self, material: Material, readable: Sequence[Document]) -> tuple[dict[str, float], str, dict[int, str]]:
         """Every label's share, how they were found, and the kinds of those attachments that alone are clearly of one."""
@@ -123,7 +164,7 @@ class Trip:
         whole, method = self._shares(material)
         attachments = [document for document in readable if document.name not in BODY_NAMES]
         if len(attachments) < 2:
-            return whole, method, {}
+            return self._sampled(whole, material), method, {}
         if len(attachments) > MOST_ATTACHMENTS:
             self._session.note(f"the first {MOST_ATTACHMENTS} of {len(attachments)} attachments were judged one by one")
         alone = {
@@ -138,6 +179,20 @@ class Trip:
                 kinds[document.ordinal] = kind
         together = labels.vote([(whole, 1.0), *((shares, 1.0 / len(alone)) for shares in alone.values())])
         return together, method, kinds
+
+    def _sampled(self, whole: dict[str, float], material: Material) -> dict[str, float]:
+        """The vote of start and end, `whole`, and of two looks into the middle of a text too long for one call."""
+        longest = max(material.parts, key=lambda part: len(part.text), default=None)
+        if longest is None or self._session.fits(_size(material)):
+            return whole
+        middles = [_from(longest, share) for share in (1 / 3, 2 / 3)]
+        looks = [self._shares(Material("", "", (middle,)))[0] for middle in middles]
+        together = labels.vote([(whole, 1.0), *((shares, 0.25) for shares in looks)])
+        said = ", ".join(_first(shares) for shares in looks)
+        self._session.note(
+            f"the label was voted on: start and end say {_first(whole)}, two looks between {said}; together {_first(together)}"
+        )
+        return together
 
     def _shares(self, material: Material) -> tuple[dict[str, float], str]:
         names = list(self._route.labels)
@@ -179,16 +234,20 @@ class Trip:
             short[index] = Part(part.name, text)
             room -= estimate(text) + FRAME
             if cut:
-                self._session.note(f"{part.name}: the label was judged by its start and end; the fields by all of it")
+                self._session.note(f"{part.name}: the label was judged by its start and end")
         return shown(material, [short[index] for index in range(len(texts))])
 
     def free_text(
         self, documents: Sequence[Document], mail: MailFacts | None, classification: Classification
     ) -> FreeText:
         """The reply's own sentences. Raises NeedsReview when the answer repeats what must not come out."""
+        if self._settings.max_ctx:  # the context that classify had: another one would have the model loaded anew
+            self._session.fit(_size(Material.of(mail, [Part.of(document) for document in documents])))
+        self._session.toward(1.0)
         language = next((document.language for document in documents if document.language), "")
         messages = self._prompts.free_text(self._route, classification.label, classification.summary, language)
         answer = self._session.ask(messages, "reply", predict=REPLY_TOKENS)
+        self._session.end("reply")
         if canary(self._route) in answer.text:
             raise NeedsReview("the reply's text repeats the model's instructions")
         written = answer.text if answer.done_reason != "length" else sentences.whole(answer.text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,16 +11,19 @@ from pydantic import BaseModel
 from config.routes import FieldSpec, Route
 from tasks.evidence import Source
 from tasks.judging import fields as reading
-from tasks.judging import xmldata
+from tasks.judging import portions, xmldata
 from tasks.judging.calls import TooLong
 from tasks.judging.fields import SUMMARY_CHARACTERS, Reading
+from tasks.judging.portions import Portion
 from tasks.judging.reckoning import broken
 from tasks.judging.sentences import whole
-from tasks.judging.session import Session, batches, shown, shrinking
+from tasks.judging.session import ATTEMPTS, SMALLEST_ROOM, Session, batches, shown, shrinking
 from tasks.judging.xmldata import Data
 from tasks.models import Document, Field
 from tasks.prompts import Material, Messages, Part, Prompts, canary
 
+READ_FROM, READ_TO = 0.1, 0.9
+"""Shares of the stage's work between which a long text is read: before it the label, after it the summary."""
 SPARE = 400
 """Tokens kept for the repair: the first answer and what was wrong with it."""
 
@@ -34,6 +38,8 @@ class Found:
     review: list[str] = field(default_factory=list)
     is_form: bool = True
     """Whether any answer followed the form."""
+    unread: str = ""
+    """Which pages the model was not shown, because time was over."""
 
 
 def extract(
@@ -76,7 +82,10 @@ class _Extraction:
         self.shape: type[BaseModel] = reading.answer_model(self.specs, self.key, label)
         self.schema = reading.schema(self.shape)
         self.found = Found(notes=data.notes, review=data.review)
+        self.known: dict[tuple[str, str], Reading] = {}
         self.repaired = False
+        self.split = False
+        """Whether each call sees a portion of the text only: what it does not find may stand in another."""
         self.first: dict[str, str | None] = {}
         """What was answered in the conversation that found the label, when not all of it could stand."""
 
@@ -120,25 +129,53 @@ class _Extraction:
         return self.prompts.form(conversation, self.label, self.specs, self.key)
 
     def _answers(self, room: int) -> list[dict[str, str | None]]:
-        """The form filled for each batch of the text; batches whose answer cannot be used are missing, and told."""
-        filled = []
-        portions = batches(self.parts, room) or [()]
-        if len(portions) > 1:
-            self.session.note(
-                f"the text was split into {len(portions)} parts to fit {self.session.num_ctx} tokens; best evidence won"
-            )
-        for number, portion in enumerate(portions, 1):
-            answer = self._fill(self._messages(portion))
+        """The form filled for all of the text; answers that cannot be used are missing, and told."""
+        fitting = batches(self.parts, room) or [()]
+        if len(fitting) > 1:
+            return self._long(room)
+        answer = self._fill(self._messages(fitting[0]))
+        return [] if answer is None else [answer]
+
+    def _long(self, room: int) -> list[dict[str, str | None]]:
+        """The form filled portion by portion, the most promising first, until all are or time is over."""
+        waiting, asked = portions.plan(self.parts, self.specs, room), list[Portion]()
+        self.split = True
+        answers, until, shrunk = [], time.monotonic() + self.session.read_time, 0
+        while waiting and (not asked or time.monotonic() < until):
+            self.session.toward(READ_FROM + (READ_TO - READ_FROM) * (len(asked) + 1) / (len(asked) + len(waiting)))
+            try:
+                answer = self._fill(self._messages(portions.shown_as(waiting[0], self.parts)))
+            except TooLong as error:
+                room, shrunk = int(room / max(1.25, error.factor * 1.1)), shrunk + 1
+                if shrunk == ATTEMPTS or room < SMALLEST_ROOM:
+                    raise
+                waiting = portions.smaller(waiting, room)
+                continue
+            asked.append(waiting.pop(0))
             if answer is None:
-                self.session.note(f"part {number} of {len(portions)} gave no usable answer")
+                self.session.note(f"{portions.told(asked[-1], self.parts)} gave no usable answer")
             else:
-                filled.append(answer)
-        return filled
+                answers.append(answer)
+        self._tell_split(asked, waiting)
+        return answers
+
+    def _tell_split(self, asked: Sequence[Portion], left: Sequence[Portion]) -> None:
+        how = f"{len(asked)} parts to fit {self.session.num_ctx} tokens"
+        merged = "of each field the value with the best evidence was taken, the summary is made of the parts' summaries"
+        if not left:
+            self.session.note(f"the text was read in {how}; {merged}")
+            return
+        read = portions.told([page for one in asked for page in one], self.parts)
+        self.found.unread = portions.told([page for one in left for page in one], self.parts)
+        self.session.note(
+            f"the model read {read}, where the fields seemed to stand, in {how}; {merged}. "
+            f"[model] read_time ({self.session.read_time:g} s) was over before {self.found.unread}"
+        )
 
     def _fill(self, messages: Messages) -> dict[str, str | None] | None:
         """One filled form; one repair when it does not parse, or when a value that is needed cannot stand."""
         text, answer, wrong = self._try(messages)
-        needed = [name for name in wrong if name == "answer" or self.specs[name].required]
+        needed = [name for name in wrong if name == "answer" or (self.specs[name].required and not self.split)]
         if not needed or self.repaired:
             return answer
         self.repaired = True
@@ -166,14 +203,16 @@ class _Extraction:
         """A corrected value counts when it is found in the text; taking back one that was not found always does."""
         if second is None:
             return True
-        return second != first and not reading.read(name, self.specs[name], second, self.sources).wrong
+        return second != first and not self._reading(name, second).wrong
 
     def _read(self, answer: Mapping[str, str | None]) -> list[Reading]:
-        return [
-            reading.read(name, spec, written, self.sources)
-            for name, spec in self.specs.items()
-            if (written := answer.get(name)) is not None
-        ]
+        return [self._reading(name, written) for name in self.specs if (written := answer.get(name)) is not None]
+
+    def _reading(self, name: str, written: str) -> Reading:
+        """One field, looked up in the text once: the parts of a long text tend to answer alike."""
+        if (name, written) not in self.known:
+            self.known[name, written] = reading.read(name, self.specs[name], written, self.sources)
+        return self.known[name, written]
 
     def _kept(self, readings: Sequence[Sequence[Reading]]) -> list[Field]:
         """The best reading of each field; what stands in XML is taken from there."""
@@ -196,19 +235,22 @@ class _Extraction:
             )
 
     def _summary(self, summaries: Sequence[str]) -> str:
+        """One summary of several, and again while there are more than fit into one call."""
         told = [summary for summary in summaries if summary]
-        if len(told) < 2:
-            return told[0] if told else ""
-        shape = reading.answer_model({}, self.key, self.label)
         room = self.session.room(self._messages(()), self.session.predict)
-        joined = Part("summaries of its parts", "\n".join(told))
-        shortened = self.prompts.read(self.route, shown(self.head, batches([joined], room)[0]))
-        messages = self.prompts.form(shortened, self.label, {}, self.key)
+        while len(told) > 1:
+            joined = batches([Part("summaries of its parts", "\n".join(told))], room)
+            told = [self._summed_up(one, told[0]) for one in joined] if len(joined) < len(told) else told[:1]
+        return told[0] if told else ""
+
+    def _summed_up(self, batch: tuple[Part, ...], otherwise: str) -> str:
+        shape = reading.answer_model({}, self.key, self.label)
+        messages = self.prompts.form(self.prompts.read(self.route, shown(self.head, batch)), self.label, {}, self.key)
         answer = self.session.ask(messages, "summary", schema=reading.schema(shape))
         try:
-            return reading.parse(shape, answer.text)[self.key] or told[0]
+            return reading.parse(shape, answer.text)[self.key] or otherwise
         except ValueError:
-            return told[0]
+            return otherwise
 
 
 def _ended(summary: str) -> str:

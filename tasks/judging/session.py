@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from config.models import Task, chosen
 from config.routes import Route
 from tasks.errors import Busy, Unavailable
 from tasks.judging.budget import TEMPLATE_TOKENS, estimate, split
-from tasks.judging.calls import Answer, Ask, Engine, OnProgress, TooLong
+from tasks.judging.calls import Answer, Ask, Engine, OnProgress, Progress, TooLong
 from tasks.prompts import Material, Messages, Part
 
 SMALLEST_ROOM = 64
@@ -20,6 +21,11 @@ ATTEMPTS = 4
 """How often a prompt is made smaller when the server counted more tokens than were expected."""
 FRAME = 40
 """Tokens of the lines around a part: its name, its marks, its number."""
+
+OVERHEAD = 1200
+"""Tokens of instructions, form and repair beside the text, when the context is chosen."""
+HALFWAY = 60
+"""Tokens after which a call counts as half written: the usual answer has about twice as many."""
 
 Result = TypeVar("Result")
 
@@ -35,6 +41,11 @@ class Bill:
     notes: list[str] = field(default_factory=list)
     fallen: dict[str, str] = field(default_factory=dict)
     """Models that another one was asked instead of, and why."""
+    text: int = 0
+    """Tokens of the job's text, for which contexts are chosen."""
+    done: float = 0.0
+    goal: float = 0.0
+    """Shares of the whole work: what is done, and what the calls under way bring it to."""
 
 
 class Session:
@@ -53,6 +64,8 @@ class Session:
         self._engine, self._settings, self._route, self._progress = engine, settings, route, progress
         self._chosen = chosen(task, settings, route.model)
         self._spare = self._chosen.fallback
+        self.read_time = settings.read_time or math.inf
+        """Seconds after which no further part of a long text is begun."""
         self.bill = bill or Bill()
         known = self.bill.fallen.get(self._chosen.name)
         if known and self.fall_back(known):
@@ -69,9 +82,30 @@ class Session:
     def _take(self, model: str) -> None:
         options: dict[str, Any] = dict(self._chosen.options)
         wanted = int(options.pop("num_ctx", self._settings.num_ctx))
-        self.num_ctx = min(wanted, self._engine.context_limit(model))
+        limit = self._engine.context_limit(model)
+        self.num_ctx = min(wanted, limit)
+        self._most_ctx = min(self._settings.max_ctx, limit)
         self.predict = min(int(options.pop("num_predict", self._settings.max_output)), self.num_ctx // 2)
         self.model, self._options = model, options
+        self.fit(self.bill.text)
+
+    def fits(self, tokens: int) -> bool:
+        """Whether a form about `tokens` of text fits into one call."""
+        return tokens + self.predict + OVERHEAD <= self.num_ctx
+
+    def fit(self, tokens: int) -> None:
+        """Choose the context for a job with `tokens` of text: the usual one, doubled until it is enough or may not grow.
+
+        Doubled, so that there are few sizes: the server loads the model anew for each.
+        """
+        self.bill.text = tokens
+        while not self.fits(tokens) and self.num_ctx < self._most_ctx:
+            self.num_ctx = min(2 * self.num_ctx, self._most_ctx)
+
+    def toward(self, share: float) -> None:
+        """The calls from here on bring the work to `share` (0 to 1) of the whole. What is begun counts as done."""
+        bill = self.bill
+        bill.done, bill.goal = max(bill.done, bill.goal), max(bill.goal, share)
 
     def fall_back(self, why: str) -> bool:
         """From now on ask the other model, because of `why`; False when there is none, or none any more.
@@ -107,15 +141,18 @@ class Session:
         logprobs: bool = False,
     ) -> Answer:
         """Make one call. Raises as tasks.hosts.Hosts.ask does, for the model and its fallback."""
+        self._tell(Progress(phase=phase, tokens=0))
         try:
             answer = self._ask(messages, phase, predict, schema, logprobs=logprobs)
         except Unavailable as error:
             self._or_fall_back(error)
             answer = self._ask(messages, phase, predict, schema, logprobs=logprobs)
-        self.bill.prompt_tokens += answer.prompt_tokens
-        self.bill.output_tokens += answer.output_tokens
-        if self.model not in self.bill.models:
-            self.bill.models.append(self.model)
+        bill = self.bill
+        bill.done = (bill.done + bill.goal) / 2  # how many calls there will be is not known: each takes half the way
+        bill.prompt_tokens += answer.prompt_tokens
+        bill.output_tokens += answer.output_tokens
+        if self.model not in bill.models:
+            bill.models.append(self.model)
         return answer
 
     def _ask(
@@ -124,7 +161,20 @@ class Session:
         tokens = min(predict or self.predict, self.predict)
         keep_alive = self._chosen.keep_alive
         wish = Ask(self.model, messages, phase, tokens, self.num_ctx, self._options, schema, logprobs, keep_alive)
-        return self._engine.ask(wish, self._progress)
+        return self._engine.ask(wish, self._tell)
+
+    def _tell(self, told: Progress) -> None:
+        """Pass on how far the call is, as a percentage of the whole: a call's own half of the way fills as it writes."""
+        if self._progress:
+            bill, within = self.bill, told.tokens / (told.tokens + HALFWAY) / 2
+            percent = int(100 * (bill.done + (bill.goal - bill.done) * within))
+            self._progress(told.model_copy(update={"percent": percent}))
+
+    def end(self, phase: str) -> None:
+        """Tell that all is done."""
+        self.toward(1.0)
+        self.toward(1.0)
+        self._tell(Progress(phase=phase, tokens=0))
 
     def room(self, frame: Messages, spare: int) -> int:
         """Tokens left for documents beside the messages of `frame` and `spare` tokens for answers and repairs."""
