@@ -1,4 +1,4 @@
-"""Prints the part of requirements.lock that Postroom itself needs, with its hashes: no tools of development.
+"""Prints the part of requirements.lock that Postroom and its optional units need, with its hashes: no tools of development.
 
 Run it with the development environment's Python, whose packages tell what needs what:
 `runtime_requirements.py TREE PYTHON-VERSION`, the version being that of the Python which the packages are for.
@@ -43,7 +43,7 @@ def closure(wanted: list[str], version: str) -> set[str]:
 def main(tree: Path, version: str) -> None:
     """Print the blocks of the lock file, each a name with its hashes."""
     project = tomllib.loads((tree / "pyproject.toml").read_text())["project"]
-    names = closure(project["dependencies"], version)
+    names = closure([*project["dependencies"], *project["optional-dependencies"]["flower"]], version)
     block = re.compile(r"(?m)^([A-Za-z0-9._-]+)(?:==| @).*\n(?:[ \t].*\n)*")
     for found in block.finditer((tree / "requirements.lock").read_text()):
         if canonicalize_name(found[1]) in names:

@@ -19,6 +19,7 @@ from config.inbound import is_loopback
 from config.outbound import SmtpOut, WebhookEndpoint
 from config.routes import Route
 from config.settings import Settings
+from daemon.console import one_line
 from daemon.listeners import imap
 from daemon.listeners.imap_clock import Clock
 from daemon.listeners.imap_session import ImapSession, LoginRefusedError, RefusedError
@@ -54,8 +55,9 @@ class Finding:
 
     @property
     def sentence(self) -> str:
-        """What `postroom check` prints and `systemctl status` shows."""
-        return f"{self.what}: {self.detail}{f'; {self.instead}' if self.instead else ''}"
+        """What `postroom check` prints and `systemctl status` shows: one line, whatever a server said."""
+        told = f"{self.what}: {self.detail}{f'; {self.instead}' if self.instead else ''}"
+        return " ".join(one_line(told).split())
 
 
 def never_trusted(settings: Settings, routes: Sequence[Route]) -> Iterator[Finding]:
@@ -78,7 +80,7 @@ def never_trusted(settings: Settings, routes: Sequence[Route]) -> Iterator[Findi
 def dependencies(settings: Settings) -> Iterator[Finding]:
     """Look at each dependency in turn; a finding each."""
     yield ledger(settings)
-    yield _look("blobs", lambda: open_store(settings).check(), "make room, or mend [blobs] or the rights on state_dir")
+    yield blobs(settings)
     found = broker(settings)
     yield found
     if found.state == "ok" and (consuming := consumers(settings)):
@@ -105,6 +107,11 @@ def of_templates(settings: Settings) -> Iterator[Finding]:
 def ledger(settings: Settings) -> Finding:
     """Whether the ledger answers, and how many jobs are open."""
     return _look("ledger", lambda: _ledger(settings), "make room, or check [ledger_url] or the rights on state_dir")
+
+
+def blobs(settings: Settings) -> Finding:
+    """Whether the store of large messages takes and gives up a few bytes."""
+    return _look("blobs", lambda: open_store(settings).check(), "make room, or mend [blobs] or the rights on state_dir")
 
 
 def smtp_out(settings: Settings) -> Finding:

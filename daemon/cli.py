@@ -196,7 +196,9 @@ def check(
     found: Iterable[checks.Finding] = checks.of_templates(settings)
     if not config_only:
         found = itertools.chain(checks.never_trusted(settings, routes), checks.dependencies(settings), found)
-    raise typer.Exit(0 if show.findings(out, found) else 1)
+    with as_owner(settings):  # with the rights of the processes: what they cannot do, root could
+        well = show.findings(out, found)
+    raise typer.Exit(0 if well else 1)
 
 
 @cli.command(name="try", rich_help_panel="Questions")

@@ -39,8 +39,14 @@ def settings_of(context: typer.Context, process: str = "") -> Settings:
 
 @contextlib.contextmanager
 def ledger_of(context: typer.Context) -> Iterator[Ledger]:
-    """The ledger, closed at the end. Raises Unavailable, or Permanent for another version's schema."""
-    ledger = Ledger.open(settings_of(context).ledger)
+    """The ledger, closed at the end. Raises Unavailable, or Permanent for another version's schema.
+
+    Root opens it as the owner of state_dir: what is made there is the processes' own, and PostgreSQL on this host knows
+    that user.
+    """
+    settings = settings_of(context)
+    with as_owner(settings):
+        ledger = Ledger.open(settings.ledger)
     try:
         yield ledger
     finally:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from config.imap import ImapAccount
 from config.settings import Settings
+from daemon.console import as_owner
 from daemon.listeners.imap import ACCEPT_AT_ONCE, tokens_of
 from daemon.listeners.imap_accepting import Acceptor
 from daemon.listeners.imap_asking import Asker
@@ -45,6 +46,7 @@ def run(out: Console, settings: Settings, name: str, account: ImapAccount, folde
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     told = Told()
     with (
+        as_owner(settings),
         open_intake(settings) as intake,
         ThreadPoolExecutor(ACCEPT_AT_ONCE) as pool,
         ImapSession(account, tokens_of(name, account, settings, Clock())) as session,

@@ -9,7 +9,10 @@ _FIRST_SOCKET = 3
 
 
 def notify(*lines: str) -> bool:
-    """Send `READY=1`, `STATUS=...` and the like; False when nobody asked for it."""
+    """Send `READY=1`, `STATUS=...` and the like; False when nobody asked for it.
+
+    Each is one line, whatever other people's servers said: what follows a line break would be an order to systemd.
+    """
     path = os.environ.get("NOTIFY_SOCKET")
     if not path:
         return False
@@ -17,7 +20,7 @@ def notify(*lines: str) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
         try:
             sock.connect(address)
-            sock.sendall("\n".join(lines).encode())
+            sock.sendall("\n".join(" ".join(line.split()) for line in lines).encode())
         except OSError:
             return False
     return True

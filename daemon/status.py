@@ -14,11 +14,17 @@ from config.settings import Settings
 from daemon import checks
 from daemon.checks import Finding
 from daemon.notify import notify
+from tasks.guard import guards
 
 EVERY = 10.0
 """Seconds between looks at what is on this host, and at what was broken."""
 EVERY_REMOTE = 300.0
-"""Seconds between looks at other people's servers while they are well: a look is a connection, with a login for SMTP."""
+"""Seconds between looks at other people's servers and the blob store while they are well: a look is a connection, with a
+login for SMTP, or a file.
+"""
+
+GUARDED = {"blobs": "blobs", "smtp_out": "smtp"}
+"""What is looked at seldom, and at once while the process's own guard of this kind (tasks/guard.py) sees it fail."""
 
 Look = Callable[[Settings], Finding]
 NEAR: tuple[Look, ...] = (checks.ledger, checks.broker)
@@ -30,11 +36,12 @@ def near_of(queues: Sequence[str]) -> tuple[Look, ...]:
 
 
 def remote_of(queues: Sequence[str], settings: Settings) -> dict[str, Look]:
-    """Other people's servers that a worker needs."""
-    if "deliver" not in queues:
-        return {}
-    endpoints = {name: partial(checks.endpoint, name=name) for name in settings.endpoint}
-    return {"": checks.smtp_out, **endpoints}
+    """What is looked at seldom: the blob store, and other people's servers that a worker needs."""
+    looks: dict[str, Look] = {"blobs": checks.blobs}
+    if "deliver" in queues:
+        looks["smtp_out"] = checks.smtp_out
+        looks |= {f"endpoint.{name}": partial(checks.endpoint, name=name) for name in settings.endpoint}
+    return looks
 
 
 class Status:
@@ -73,8 +80,9 @@ class Status:
 
     def _remote(self, settings: Settings) -> list[Finding]:
         now, looks = time.monotonic(), remote_of(self._queues, settings)
+        failing = {one.name.partition(":")[0] for one in guards() if one.seen().failing_since}
         for name, look in looks.items():
-            if now >= self._due.get(name, 0):
+            if now >= self._due.get(name, 0) or GUARDED.get(name) in failing:
                 self._found[name] = found = look(settings)
                 self._due[name] = now + (EVERY if found.state == "failed" else EVERY_REMOTE)
         return [self._found[name] for name in looks]

@@ -1,7 +1,8 @@
 """`make systemd-test`: builds the package, boots a Debian, and tries what an admin relies on; a table at the end.
 
 Ends with status 0 when every trial came out right, with 1 when one did not, and with 0 and a clear message where no
-container can be had (POSTROOM_TEST_FULL=1 makes that a failure).
+container can be had (POSTROOM_TEST_FULL=1 makes that a failure). `python -m tests.systemd timers PostgreSQL` tries only
+these, after the installation.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.systemd import trials
+from tests.systemd import beside, trials
 from tests.systemd.box import Box, CannotBox
 from tests.systemd.house import House
 
@@ -59,8 +60,8 @@ def former(folder: Path) -> tuple[Path, str]:
     return build(REPOSITORY, "0.0.1+former"), "this commit, since none before it has units"
 
 
-def run(house: House, old: Path, new: Path) -> list[tuple[str, bool, float, str]]:
-    """All trials; without an installation none of the others."""
+def run(house: House, old: Path, new: Path, wanted: list[str]) -> list[tuple[str, bool, float, str]]:
+    """All trials, or the installation and those of these names; without an installation none of the others."""
     plan: list[tuple[str, Callable[[], str]]] = [
         ("install", partial(trials.installs, house, old)),
         ("mail and webhook", partial(trials.answers, house)),
@@ -71,15 +72,25 @@ def run(house: House, old: Path, new: Path) -> list[tuple[str, bool, float, str]
         ("frozen worker", partial(trials.watches, house)),
         ("reload", partial(trials.reloads, house)),
         ("secret", partial(trials.rotates, house)),
-        ("broken dependency", partial(trials.tells, house)),
+        ("broker away", partial(beside.misses_the_broker, house)),
+        ("model and mail away", partial(beside.misses_the_model, house)),
+        ("timers", partial(beside.keeps_time, house)),
+        ("commands of root", partial(beside.is_run_by_root, house)),
+        ("optional units", partial(beside.has_more, house)),
+        ("PostgreSQL", partial(beside.lives_on_postgresql, house)),
         ("journal", partial(trials.tells_stories, house)),
         ("stop", partial(trials.stops, house)),
         ("bad configuration", partial(trials.refuses, house)),
         ("nothing lost", partial(trials.loses_nothing, house)),
         ("uninstall", partial(trials.vanishes, house)),
+        ("install by itself", partial(beside.installs_itself, house, new)),
     ]
+    if unknown := set(wanted) - {name for name, _ in plan}:
+        raise SystemExit(f"no trial is called {', '.join(sorted(unknown))}; there are: {', '.join(n for n, _ in plan)}")
     rows = []
     for name, trial in plan:
+        if wanted and name not in {"install", *wanted}:
+            continue
         began = time.monotonic()
         try:
             seen, well = trial(), True
@@ -92,7 +103,7 @@ def run(house: House, old: Path, new: Path) -> list[tuple[str, bool, float, str]
     return rows
 
 
-def main() -> int:
+def main(wanted: list[str]) -> int:
     """The exit status."""
     with tempfile.TemporaryDirectory(prefix="postroom-systemd-", dir="/var/tmp") as name:
         folder = Path(name)
@@ -100,10 +111,10 @@ def main() -> int:
         try:
             box.boot()
             print(f"systemd {box.out('systemctl', '--version').split()[1]} runs in a container", flush=True)
-            old, which = former(folder)
             new = build(REPOSITORY)
+            old, which = former(folder) if not wanted or "upgrade" in wanted else (new, "itself")
             print(f"packages: {new.name}, {new.stat().st_size >> 20} MB, and before it that of {which}", flush=True)
-            rows = run(House(box), old, new)
+            rows = run(House(box), old, new, wanted)
             if not all(well for _, well, _, _ in rows):
                 (Path("build") / "systemd-test.journal").write_text(
                     box.run("journalctl", "--no-pager", check=False).stdout
@@ -119,4 +130,4 @@ def main() -> int:
     return int(not all(well for _, well, _, _ in rows))
 
 
-sys.exit(main())
+sys.exit(main(sys.argv[1:]))

@@ -16,6 +16,7 @@ PACKAGES = (
     "libnss-systemd",
     "python3",
     "redis-server",
+    "postgresql",
     "ca-certificates",
     "iproute2",
     "procps",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import json
-import re
 import time
 from collections.abc import Callable, Sequence
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,13 @@ scheme = "bearer"
 [endpoint.town]
 url = "http://127.0.0.1:8900/hook"
 allow_private = true
+
+[alerts]
+mail = ["admin@box.example"]
+outage_after = 5
+
+[folder.scans]
+path = "/srv/scans"
 """
 ROUTE = """
 [match]
@@ -51,7 +60,9 @@ says = "Somebody tells something."
 says = "Anything else."
 """
 MAIL_ROUTE = ROUTE.format(source="smtp", template="default", deliver="")
-HOOK_ROUTE = ROUTE.format(source="webhook:*", template="", deliver='[[deliver]]\nwebhook = "town"\n')
+TO_TOWN = '[[deliver]]\nwebhook = "town"\n'
+HOOK_ROUTE = ROUTE.format(source="webhook:*", template="", deliver=TO_TOWN)
+FOLDER_ROUTE = ROUTE.format(source="folder:*", template="", deliver=TO_TOWN)
 SERVICES = tuple(
     f"postroom-{name}.service"
     for name in ("web", "smtp", "imap", "rescue", "worker@fetch", "worker@extract", "worker@model", "worker@deliver")
@@ -84,12 +95,17 @@ class House:
         for name in ("town.py", "load.py", "send.py"):
             (self.town / name).write_text((HERE / name).read_text())
         self.box.run("systemctl", "start", "redis-server")
-        options = ("--quiet", "--unit=town", "--service-type=notify", "-p", "Restart=always")
-        self.box.run("systemd-run", *options, PYTHON, "/srv/town/town.py")
+        self.open_town()
         self.write("postroom.toml", CONFIG)
         self.write("credentials/webhook__load__secrets", json.dumps([SECRET]), private=True)
         self.write("routes/05-mail.toml", MAIL_ROUTE)
         self.write("routes/06-hook.toml", HOOK_ROUTE)
+        self.write("routes/07-folder.toml", FOLDER_ROUTE)
+
+    def open_town(self) -> None:
+        """Start the stand-ins; `systemctl stop town` ends them."""
+        options = ("--quiet", "--unit=town", "--service-type=notify", "-p", "Restart=always")
+        self.box.run("systemd-run", *options, PYTHON, "/srv/town/town.py")
 
     def write(self, name: str, text: str, *, private: bool = False) -> None:
         """A file in /etc/postroom."""
@@ -111,10 +127,18 @@ class House:
             self.hooks.append(job)
         return int(status)
 
+    def mails(self) -> list[Message]:
+        """All mails that came out."""
+        files = (self.town / "mails").glob("*.eml")
+        return [email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in files]
+
     def replies(self) -> list[str]:
         """Message-IDs that were answered, one for each reply."""
-        texts = [path.read_text(errors="replace") for path in (self.town / "mails").glob("*.eml")]
-        return [found for text in texts for found in re.findall(r"(?mi)^In-Reply-To:\s*(<[^>]+>)", text)]
+        return [one["In-Reply-To"].strip() for one in self.mails() if one["In-Reply-To"]]
+
+    def told(self, words: str) -> bool:
+        """Whether a mail to the admin has these words in its subject."""
+        return any(words in str(one["Subject"]) for one in self.mails() if "admin@box.example" in str(one["To"]))
 
     def delivered(self) -> str:
         """All webhooks that came out, as text."""
@@ -146,6 +170,37 @@ class House:
         """Whether all of them are at work."""
         told = self.box.run("systemctl", "is-active", *units, check=False).stdout.split()
         return bool(told) and set(told) == {"active"}
+
+    def status(self, unit: str) -> str:
+        """What `systemctl status` calls its status."""
+        return self.show(unit, "StatusText")[0]
+
+    def get(self, url: str) -> str:
+        """What a page inside says; empty when nobody answers."""
+        script = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1], timeout=60).read().decode())"
+        return self.box.run(PYTHON, "-c", script, url, check=False).stdout
+
+    def figure(self, series: str) -> float | None:
+        """One sample of /metrics; None when it is not there."""
+        lines = self.get("http://127.0.0.1:8480/metrics").splitlines()
+        found = [line.removeprefix(series).strip() for line in lines if line.startswith(f"{series} ")]
+        return float(found[0]) if found else None
+
+    def exposure(self, unit: str) -> str:
+        """What `systemd-analyze security` says of a unit."""
+        told = self.box.out("systemd-analyze", "security", "--no-pager", unit)
+        return told.rpartition("Overall exposure level")[2].partition(": ")[2].split()[0]
+
+    def nothing_left(self, besides: str = "/srv") -> str:
+        """Raises AssertionError when there is a file, an account or a unit of Postroom's, but for what is in `besides`."""
+        hidden = [part for folder in ("/srv", "/proc", "/sys", besides) for part in ("-not", "-path", f"{folder}/*")]
+        found = self.box.out("find", "/", "-xdev", "-iname", "*postroom*", *hidden)
+        assert found == "", found
+        account = self.box.run("getent", "passwd", "postroom", check=False)
+        assert account.returncode, account.stdout
+        units = self.box.out("systemctl", "list-units", "--all", "--plain", "--no-legend", "postroom*")
+        assert units == "", units
+        return "no file, no account, no unit"
 
     def journal(self, *matches: str) -> list[dict[str, Any]]:
         """Journal entries with these fields."""

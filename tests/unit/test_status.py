@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import socket
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -11,7 +13,10 @@ from config.settings import Settings
 from daemon import checks, show, status
 from daemon.checks import Finding
 from daemon.listeners.imap_watchdog import summary
+from daemon.notify import notify
 from daemon.status import EVERY, EVERY_REMOTE, Status
+from tasks import guard as guards
+from tasks.errors import Unavailable
 
 pytestmark = pytest.mark.sqlite_only
 
@@ -85,6 +90,41 @@ def test_other_peoples_servers_are_asked_seldom(settings: Settings, hands: Hands
     hands.state = "ok"
     assert "smtp_out" not in told.line()
     assert hands.looks == 3
+
+
+def test_what_a_delivery_has_missed_is_looked_at_at_once(settings: Settings, hands: Hands) -> None:
+    """The status does not tell for five minutes that all is well, when the process itself knows better."""
+    guards.forget()
+    told = Status(lambda: settings, ["deliver"])
+    assert "smtp_out" not in told.line()
+    hands.state = "failed"
+    with pytest.raises(Unavailable), guards.guard("smtp:mail.example:25").call():
+        raise Unavailable("smtp:mail.example:25", "refuses the connection")
+    assert "smtp_out: refuses; start it" in told.line()
+    guards.forget()
+
+
+def test_the_blob_store_is_told(settings: Settings) -> None:
+    """By every process, in the words of `postroom check`."""
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    (settings.state_dir / "blobs").write_text("no folder")
+    found = checks.blobs(settings)
+    assert (found.state, found.what) == ("failed", "blobs")
+    assert Status(lambda: settings).line() == found.sentence
+    assert found in list(checks.dependencies(settings))
+
+
+def test_what_a_server_says_is_no_order_to_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line break in it is a space, in the status as in `postroom check`, and steers no terminal."""
+    told = Finding("smtp_out", "failed", "550 \x1b[2J no\n\tMAINPID=1\nWATCHDOG=trigger", "start it")
+    assert told.sentence == "smtp_out: 550 [2J no MAINPID=1 WATCHDOG=trigger; start it"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        assert notify("READY=1", f"STATUS={told.detail}")
+        ready, status_, *others = systemd.recv(4096).decode().splitlines()
+    assert (ready, others) == ("READY=1", [])
+    assert status_.startswith("STATUS=550")
 
 
 def test_folders_that_are_not_watched_are_named() -> None:
