@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import jinja2
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
+from config.documents import DocumentsSpec
 from config.errors import ConfigError, Problem, line_of, problems_of
 from config.events import EventSpec, JsonPath
 from config.inbound import Section
@@ -129,6 +130,7 @@ class Route(Section):
         description="Name in logs and in `postroom jobs`; the file's stem without its number when left out."
     )
     match: Match = Match()
+    documents: DocumentsSpec = DocumentsSpec()
     event: EventSpec | None = None
     labels: dict[Name, Label] = Field(default_factory=dict, description="The kinds the model chooses from.")
     reply: ReplySpec = ReplySpec()
@@ -155,10 +157,13 @@ class Route(Section):
         return (spec.template if spec else "") or self.reply.template
 
 
-def load_routes(folder: Path, templates: Path, endpoints: frozenset[str]) -> tuple[Route, ...]:
+def load_routes(
+    folder: Path, templates: Path, endpoints: frozenset[str], passwords: frozenset[str] = frozenset()
+) -> tuple[Route, ...]:
     """Read every route of `folder`.
 
-    `endpoints` are the names that `deliver.webhook` may use. Raises ConfigError with all problems of all files.
+    `endpoints` are the names that `deliver.webhook` may use, `passwords` those that `documents.passwords` may. Raises
+    ConfigError with all problems of all files.
     """
     if not folder.is_dir():
         raise ConfigError(
@@ -168,7 +173,7 @@ def load_routes(folder: Path, templates: Path, endpoints: frozenset[str]) -> tup
     routes: list[Route] = []
     for path in sorted(folder.glob("*.toml")):
         try:
-            route = _read_route(path, templates, endpoints)
+            route = _read_route(path, templates, endpoints, passwords)
         except ConfigError as error:
             problems += error.problems
         else:
@@ -181,7 +186,7 @@ def load_routes(folder: Path, templates: Path, endpoints: frozenset[str]) -> tup
     return tuple(routes)
 
 
-def _read_route(path: Path, templates: Path, endpoints: frozenset[str]) -> Route:
+def _read_route(path: Path, templates: Path, endpoints: frozenset[str], passwords: frozenset[str]) -> Route:
     try:
         text = path.read_text("utf-8")
         values: dict[str, Any] = tomllib.loads(text)
@@ -200,6 +205,7 @@ def _read_route(path: Path, templates: Path, endpoints: frozenset[str]) -> Route
         *_template_problems(route, path, text, templates),
         *_event_problems(route, path, text),
         *_endpoint_problems(route, path, text, endpoints),
+        *_password_problems(route, path, text, passwords),
     ]:
         raise ConfigError(problems)
     return route
@@ -265,4 +271,20 @@ def _endpoint_problems(route: Route, path: Path, text: str, endpoints: frozenset
         )
         for index, spec in enumerate(route.deliver)
         if spec.webhook and spec.webhook not in endpoints
+    ]
+
+
+def _password_problems(route: Route, path: Path, text: str, lists: frozenset[str]) -> list[Problem]:
+    key = ("documents", "passwords")
+    known = f" or use one of: {', '.join(sorted(lists))}" if lists else ""
+    return [
+        Problem(
+            str(path),
+            line_of(text, key),
+            ".".join(key),
+            f"there is no list of passwords {name!r}",
+            f"add [passwords.{name}] with secrets to postroom.toml{known}",
+        )
+        for name in route.documents.passwords
+        if name not in lists
     ]
