@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
 
+_SECRETS = {"secret", "secrets", "password", "passwords", "users", "bearer"}
+"""Keys whose values no message repeats."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -70,7 +73,8 @@ def _words(item: typing.Any, path: tuple[typing.Any, ...], model: type[BaseModel
     if kind == "missing":
         return "is missing", "add it"
     shown = repr(item.get("input"))
-    given = "" if len(shown) > 60 or "Secret" in shown else f", not {shown}"
+    secret = "Secret" in shown or not _SECRETS.isdisjoint(map(str, path))
+    given = "" if len(shown) > 60 or secret else f", not {shown}"
     message = item["msg"].removeprefix("Value error, ")
     if kind == "value_error":
         what, _, instead = message.partition("; ")

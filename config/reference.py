@@ -15,6 +15,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from config.documents import DocumentsSpec
 from config.events import EventDocument, EventSpec
 from config.models import TaskModel
 from config.routes import DeliverSpec, FieldSpec, Label, Match, ReplySpec, Route, RouteModel
@@ -22,7 +23,7 @@ from config.settings import SHIPPED, Settings
 
 DOC = SHIPPED.parent / "docs" / "configuration.md"
 TOML = SHIPPED / "postroom.toml"
-EXAMPLE_NAMES = {"imap": "support", "folder": "scans", "webhook": "shop", "endpoint": "accounting"}
+EXAMPLE_NAMES = {"imap": "support", "folder": "scans", "webhook": "shop", "endpoint": "accounting", "passwords": "bank"}
 WHERE = "docs/configuration.md tells more; what is commented out has the value shown"
 
 
@@ -73,6 +74,7 @@ def _part(title: str, model: type[BaseModel], variable: str, field_of: FieldInfo
 def _route_tables() -> Iterator[tuple[str, type[BaseModel]]]:
     yield "top level of a route", Route
     yield "[match]", Match
+    yield "[documents]", DocumentsSpec
     yield "[event]", EventSpec
     yield "[[event.documents]]", EventDocument
     yield "[labels.LABEL]", Label

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from config.documents import DocumentsSpec
 from config.errors import ConfigError, Problem, line_of, problems_of
 from config.events import EventSpec, JsonPath
 from config.inbound import Section
@@ -159,6 +160,7 @@ class Route(Section):
         description="Name in logs and in `postroom jobs`; the file's stem without its number when left out."
     )
     match: Match = Match()
+    documents: DocumentsSpec = DocumentsSpec()
     event: EventSpec | None = None
     labels: dict[Name, Label] = Field(default_factory=dict, description="The kinds the model chooses from.")
     reply: ReplySpec = ReplySpec()
@@ -185,10 +187,13 @@ class Route(Section):
         return (spec.template if spec else "") or self.reply.template
 
 
-def load_routes(folder: Path, templates: Path, endpoints: frozenset[str]) -> tuple[Route, ...]:
+def load_routes(
+    folder: Path, templates: Path, endpoints: frozenset[str], passwords: frozenset[str] = frozenset()
+) -> tuple[Route, ...]:
     """Read every route of `folder`.
 
-    `endpoints` are the names that `deliver.webhook` may use. Raises ConfigError with all problems of all files.
+    `endpoints` are the names that `deliver.webhook` may use, `passwords` those that `documents.passwords` may. Raises
+    ConfigError with all problems of all files.
     """
     if not folder.is_dir():
         raise ConfigError(
@@ -198,7 +203,7 @@ def load_routes(folder: Path, templates: Path, endpoints: frozenset[str]) -> tup
     routes: list[Route] = []
     for path in sorted(folder.glob("*.toml")):
         try:
-            route = read_route(path, templates, endpoints)
+            route = read_route(path, templates, endpoints, passwords)
         except ConfigError as error:
             problems += error.problems
         else:
@@ -211,7 +216,9 @@ def load_routes(folder: Path, templates: Path, endpoints: frozenset[str]) -> tup
     return tuple(routes)
 
 
-def read_route(path: Path, templates: Path, endpoints: frozenset[str]) -> Route:
+def read_route(
+    path: Path, templates: Path, endpoints: frozenset[str], passwords: frozenset[str] = frozenset()
+) -> Route:
     """Read one route file. Raises ConfigError with all its problems."""
     try:
         text = path.read_text("utf-8")
@@ -231,6 +238,7 @@ def read_route(path: Path, templates: Path, endpoints: frozenset[str]) -> Route:
         *_template_problems(route, path, text, templates),
         *_event_problems(route, path, text),
         *_endpoint_problems(route, path, text, endpoints),
+        *_password_problems(route, path, text, passwords),
     ]:
         raise ConfigError(problems)
     return route
@@ -296,4 +304,20 @@ def _endpoint_problems(route: Route, path: Path, text: str, endpoints: frozenset
         )
         for index, spec in enumerate(route.deliver)
         if spec.webhook and spec.webhook not in endpoints
+    ]
+
+
+def _password_problems(route: Route, path: Path, text: str, lists: frozenset[str]) -> list[Problem]:
+    key = ("documents", "passwords")
+    known = f" or use one of: {', '.join(sorted(lists))}" if lists else ""
+    return [
+        Problem(
+            str(path),
+            line_of(text, key),
+            ".".join(key),
+            f"there is no list of passwords {name!r}",
+            f"add [passwords.{name}] with secrets to postroom.toml{known}",
+        )
+        for name in route.documents.passwords
+        if name not in lists
     ]

@@ -21,6 +21,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from config.documents import PasswordList
 from config.engine import ModelSettings, RescueSettings, RetentionSettings, TracingSettings, WorkerSettings
 from config.errors import ConfigError, Problem, line_of, problems_of
 from config.imap import ImapAccount
@@ -75,6 +76,9 @@ class Settings(BaseSettings):
     webhook: dict[str, WebhookSource] = Field(default_factory=dict, description="Webhook sources by name.")
     trust: TrustSettings = TrustSettings()
     blobs: BlobSettings = BlobSettings()
+    passwords: dict[str, PasswordList] = Field(
+        default_factory=dict, description="Passwords of locked documents, by name."
+    )
     smtp_out: SmtpOut = SmtpOut()
     endpoint: dict[str, WebhookEndpoint] = Field(default_factory=dict, description="Webhook endpoints by name.")
     alerts: Alerts = Alerts()

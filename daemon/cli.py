@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from config.errors import ConfigError
-from config.routes import load_routes
 from config.settings import file_of
 from daemon import (
     backup,
@@ -29,6 +28,7 @@ from daemon import (
 )
 from daemon.console import AsJson, JobArgument, as_owner, config_of, console, ledger_of, print_json, settings_of
 from tasks import log
+from tasks.configured import routes_of
 from tasks.errors import Permanent, PostroomError, WrongSchema
 from tasks.ledger import Ledger
 from tasks.mailhead import sender_of
@@ -188,7 +188,7 @@ def check(
 
     settings = settings_of(context, "check")
     out = console()
-    routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
+    routes = routes_of(settings)
     source = file_of(config_of(context)) or "environment and defaults"
     out.print(f"[green]ok      [/]configuration: {source}", highlight=False, soft_wrap=True)
     names = ", ".join(route.name for route in routes)

@@ -13,12 +13,12 @@ from typing import Annotated
 import typer
 
 from config.errors import ConfigError, Problem
-from config.routes import load_routes
 from config.settings import SYSTEM_FILE, Settings, load
 from daemon import credentials, units
 from daemon.backup import take
 from daemon.console import as_owner
 from daemon.units import Placed
+from tasks.configured import routes_of
 from tasks.errors import Permanent
 from tasks.ledger import Ledger
 from tasks.ledger.engine import HEAD
@@ -110,7 +110,7 @@ def before_reload(unit: Annotated[str, typer.Argument(metavar="UNIT")]) -> None:
     if changed := credentials.refresh(unit):
         print(f"credentials changed: {', '.join(changed)}")
     settings = load()
-    load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
+    routes_of(settings)
     if problems := [one.detail for one in checks.of_templates(settings)]:
         raise ConfigError([Problem(str(settings.templates_dir), None, "", said, "mend it") for said in problems])
 

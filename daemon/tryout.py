@@ -6,13 +6,14 @@ import hashlib
 import mimetypes
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from config.fetching import FetchPolicy
-from config.routes import Route, load_routes
+from config.routes import Route
 from config.settings import Settings
 from tasks.clock import now_ms
-from tasks.configured import message_id_secret, own_addresses
+from tasks.configured import message_id_secret, own_addresses, passwords_of, routes_of
 from tasks.download import host_of
 from tasks.errors import Permanent
 from tasks.events.taking import take_apart
@@ -23,7 +24,7 @@ from tasks.models import Classification, Extracted, Job, Kind, Reply, State, fir
 from tasks.readers import Piece
 from tasks.routing import choose, mapped_by
 from tasks.stages.classify import classify
-from tasks.stages.extract import extract, extract_event
+from tasks.stages.extract import Tools, extract, extract_event
 from tasks.stages.fetch import policy_for
 from tasks.stages.reply import Answering, reply
 from tasks.trust import Believing
@@ -69,15 +70,18 @@ def run(
         raw = path.read_bytes()
     except OSError as error:
         raise Permanent(f"{path} cannot be read: {error.strerror}") from None
-    routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
+    routes = routes_of(settings)
     job = job_of(path, raw, source)
     route = mapped_by(routes, job, raw)
     taken = take_apart(job, raw, route.event, settings.templates_dir) if route and route.event else None
-    if taken:
-        extracted = extract_event(job, taken, _would_fetch(policy_for(settings, job)))
+    if route and taken:
+        load = _would_fetch(policy_for(settings, job))
+        extracted = extract_event(job, taken, load, passwords=passwords_of(settings, route))
         job = job.model_copy(update={"subject": taken.subject or job.name})
     else:
-        extracted = extract(job, raw, own_addresses(settings), Believing(settings.trust, lambda _address, _job: False))
+        believing = Believing(settings.trust, lambda _address, _job: False)
+        passwords = partial(passwords_of, settings)
+        extracted = extract(job, raw, Tools(own_addresses(settings), believing, routes, passwords))
     if extracted.mail:
         sender = extracted.mail.from_address
         job = job.model_copy(update={"subject": extracted.mail.subject, "sender": sender})

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import httpx
 
-from config.routes import load_routes
 from config.settings import Settings
 from daemon.process import stop_on_signals
 from tasks import log
+from tasks.configured import routes_of
 from tasks.errors import Permanent, Unavailable
 from tasks.ledger import Ledger
 
@@ -178,7 +178,7 @@ def _wait_or_kill(child: Child, deadline: float) -> None:
 
 def run(settings: Settings, config: Path | None) -> int:
     """Run everything until SIGTERM or Ctrl-C; the exit status. Raises ConfigError before anything is started."""
-    load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
+    routes_of(settings)
     stop = stop_on_signals()
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not migrated(settings, stop):

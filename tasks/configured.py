@@ -12,7 +12,14 @@ from config.settings import Settings
 
 def routes_of(settings: Settings) -> tuple[Route, ...]:
     """The routes that the settings name. Raises ConfigError."""
-    return load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
+    endpoints, passwords = frozenset(settings.endpoint), frozenset(settings.passwords)
+    return load_routes(settings.routes_dir, settings.templates_dir, endpoints, passwords)
+
+
+def passwords_of(settings: Settings, route: Route) -> tuple[str, ...]:
+    """What the route tries on locked documents, in order and each once."""
+    lists = (settings.passwords[name].secrets for name in route.documents.passwords)
+    return tuple(dict.fromkeys(one.get_secret_value() for secrets in lists for one in secrets))
 
 
 def own_addresses(settings: Settings) -> frozenset[str]:

@@ -61,7 +61,15 @@ class TargetGone(Permanent):
 
 
 class Unreadable(Permanent):
-    """A document that cannot be turned into text, and why."""
+    """A document that cannot be turned into text, and why.
+
+    `locked`: a password would help. Not `lasting`: this time or this machine is to blame, and not the document.
+    """
+
+    def __init__(self, reason: str, *, locked: bool = False, lasting: bool = True) -> None:
+        super().__init__(reason)
+        self.locked = locked
+        self.lasting = lasting
 
 
 class NeedsReview(Permanent):

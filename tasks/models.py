@@ -151,6 +151,10 @@ class Job(Noun):
     updated_at: int
 
 
+LOCKED = "opens only with a password"
+"""Stands in the reason of each document that is unreadable for want of one."""
+
+
 class Document(Noun):
     """One readable (or unreadable) thing within a job: the mail body, an attachment, the event's body."""
 
@@ -172,6 +176,11 @@ class Document(Noun):
     """ISO 639-1 code or empty."""
     parent: str = ""
     """Name of the attachment this one was found in, for archives and nested mails."""
+
+    @property
+    def locked(self) -> bool:
+        """Whether it could not be read for want of a password."""
+        return self.status == "unreadable" and LOCKED in self.reason
 
 
 class Fetched(Noun):

@@ -9,6 +9,7 @@ from typing import Any
 
 from tasks import log, meters, settling, tracing
 from tasks.clock import now_ms
+from tasks.configured import passwords_of
 from tasks.errors import LeaseLost, Unavailable
 from tasks.events.mapping import urls_of
 from tasks.events.paths import event_of
@@ -88,10 +89,11 @@ def _extract(shop: Workshop, job: Job, held: Held) -> Done:
     held.progress("reading", 0)
     route = mapped_by(shop.routes, job, raw)
     taken = take_apart(job, raw, route.event, shop.settings.templates_dir) if route and route.event else None
-    if taken:
-        extracted = extract_event(job, taken, stored(fetched_of(shop, job), shop.blobs))
+    if route and taken:
+        load = stored(fetched_of(shop, job), shop.blobs)
+        extracted = extract_event(job, taken, load, shop.known(), passwords_of(shop.settings, route))
     else:
-        extracted = extract(job, raw, shop.own_addresses, shop.believing)
+        extracted = extract(job, raw, shop.reading_tools())
     mail = extracted.mail
     told = {"subject": (taken.subject if taken else "") or job.name}
     if mail:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from config.routes import Route
 from config.settings import Settings
 from tasks.clock import HOUR_MS, now_ms
-from tasks.configured import message_id_secret, own_addresses, routes_of
+from tasks.configured import message_id_secret, own_addresses, passwords_of, routes_of
 from tasks.heart import Heart, this_process
 from tasks.ledger import Ledger
 from tasks.loops import over_cap
 from tasks.model import Judge
 from tasks.outages import Reporter
+from tasks.readers import Known
 from tasks.recorder import Recorder
+from tasks.stages.extract import Tools as ExtractTools
 from tasks.stages.reply import Answering
 from tasks.stores import open_store
 from tasks.trust import Believing
@@ -44,11 +47,10 @@ class Workshop:
         self.heart: Heart = before.heart if before else Heart(ledger, settings.worker.shortest_lease())
         self.reporter: Reporter = before.reporter if before else Reporter(settings, ledger)
         self.recorder: Recorder = before.recorder if before else Recorder(ledger, self.owner)
-        self.answering = Answering(
-            settings, judge, message_id_secret(settings), self._over_cap, ledger.deliveries.ordinals
-        )
-        self.own_addresses = own_addresses(settings)
-        self.believing = Believing(settings.trust, ledger.jobs.known)
+        self._secret = message_id_secret(settings)
+        self.answering = Answering(settings, judge, self._secret, self._over_cap, ledger.deliveries.ordinals)
+        self._own_addresses = own_addresses(settings)
+        self._believing = Believing(settings.trust, ledger.jobs.known)
 
     @classmethod
     def open(cls, settings: Settings) -> Workshop:
@@ -66,6 +68,15 @@ class Workshop:
         fixed = {"state_dir": self.settings.state_dir, "ledger_url": self.settings.ledger_url}
         merged = settings.model_copy(update=fixed)
         return Workshop(merged, routes_of(settings), self.ledger, judge_of(merged), self)
+
+    def known(self) -> Known:
+        """What was read before, for one message."""
+        return Known(self.ledger.readings, self._secret)
+
+    def reading_tools(self) -> ExtractTools:
+        """What reading one message needs."""
+        passwords = partial(passwords_of, self.settings)
+        return ExtractTools(self._own_addresses, self._believing, self.routes, passwords, self.known())
 
     def close(self) -> None:
         """Stop its threads, and close the ledger."""

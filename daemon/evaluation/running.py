@@ -7,22 +7,23 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from config.routes import Route, load_routes, read_route
+from config.routes import Route, read_route
 from config.settings import Settings
 from daemon import tryout
 from daemon.evaluation import plain
 from daemon.evaluation.cases import LARGEST, ROUTE, Case, Half, check_labels
 from daemon.evaluation.outcome import Header, Outcome, Value, Way
 from tasks.clock import now_ms
-from tasks.configured import own_addresses
+from tasks.configured import own_addresses, passwords_of, routes_of
 from tasks.errors import NeedsReview, Permanent, PostroomError, Unavailable
 from tasks.model import Judge, Models
 from tasks.models import Classification, Extracted
 from tasks.routing import choose
 from tasks.stages.classify import classify
-from tasks.stages.extract import extract
+from tasks.stages.extract import Tools, extract
 from tasks.trust import Believing
 
 
@@ -77,9 +78,11 @@ def plan(
     """The plan for a set: by its own route.toml where it has one, else by the configured routes. Raises ConfigError."""
     own = folder / ROUTE
     if own.is_file():
-        routes: tuple[Route, ...] = (read_route(own, settings.templates_dir, frozenset(settings.endpoint)),)
+        routes: tuple[Route, ...] = (
+            read_route(own, settings.templates_dir, frozenset(settings.endpoint), frozenset(settings.passwords)),
+        )
     else:
-        routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
+        routes = routes_of(settings)
     check_labels(cases, routes)
     ways: tuple[Way, ...] = ("postroom", "plain") if beside else ("postroom",)
     return Plan(settings, folder, half, tuple(cases), routes, tuple(models) or (settings.model.name,), ways)
@@ -118,7 +121,8 @@ def read(settings: Settings, path: Path, routes: Sequence[Route]) -> tuple[Extra
     except OSError as error:
         raise Permanent(f"{path} cannot be read: {error.strerror}") from None
     job = tryout.job_of(path, raw, "eval")
-    extracted = extract(job, raw, own_addresses(settings), Believing(settings.trust, lambda _address, _job: False))
+    believing = Believing(settings.trust, lambda _address, _job: False)
+    extracted = extract(job, raw, Tools(own_addresses(settings), believing, routes, partial(passwords_of, settings)))
     if extracted.mail:
         job = job.model_copy(update={"subject": extracted.mail.subject, "sender": extracted.mail.from_address})
     return extracted, routes[0] if len(routes) == 1 else choose(tuple(routes), job, extracted, raw)

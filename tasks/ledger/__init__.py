@@ -19,6 +19,7 @@ from tasks.ledger.leases import Held, Lease, Leases
 from tasks.ledger.listing import Listing
 from tasks.ledger.notices import Notice, Notices
 from tasks.ledger.outages import Outage, Outages
+from tasks.ledger.readings import Readings
 from tasks.ledger.redeliveries import Redeliveries, Redelivery, Wanted, obstacle
 from tasks.ledger.rescues import Look, Rescues
 from tasks.ledger.rows import DeliveryState, Event
@@ -70,6 +71,7 @@ class Ledger:
         together = Together(self.database)
         self.leases = Leases(self.database, together)
         self.deliveries = Deliveries(self.database, together)
+        self.readings = Readings(self.database, together)
         self.redeliveries = Redeliveries(self.database)
         self.endpoints = Endpoints(self.database)
         self.outages = Outages(self.database)

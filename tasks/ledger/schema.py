@@ -117,6 +117,7 @@ documents = Table(
     Column("pages", Integer, nullable=False),
     Column("language", Text, nullable=False),
     Column("parent", Text, nullable=False),
+    Index(None, "sha256"),  # which readings are still needed
 )
 
 results = Table(

@@ -3,8 +3,9 @@
 A module of this folder that declares `TYPES` and `read` is a format; see docs/reading.md.
 """
 
+from tasks.readers.known import Known
 from tasks.readers.limits import Limits
 from tasks.readers.sniffing import sniff
 from tasks.readers.walk import Piece, read_message, read_pieces
 
-__all__ = ["Limits", "Piece", "read_message", "read_pieces", "sniff"]
+__all__ = ["Known", "Limits", "Piece", "read_message", "read_pieces", "sniff"]

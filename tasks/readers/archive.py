@@ -13,7 +13,9 @@ from collections.abc import Callable
 from typing import IO
 
 from tasks.errors import Unreadable
+from tasks.readers import winzip
 from tasks.readers.content import Child, Content, Source
+from tasks.readers.locks import OPENED, locked
 from tasks.readers.names import clean_name
 
 TYPES = (
@@ -62,14 +64,17 @@ class _Unpacker:
         self._room = source.limits.unpacked_bytes
         self._listing: list[str] = []
         self._locked = 0
+        self._fitting: tuple[str, ...] = ()
         self._left = 0
 
     def content(self) -> Content:
         """What was unpacked."""
         if self._locked and not self.children:
-            raise Unreadable("the archive is protected with a password")
+            raise locked("the archive", self._source)
         if self._locked:
-            self.notes.append(f"{self._locked} members are protected with a password")
+            self.notes.append(f"{self._locked} members open only with a password")
+        if self._fitting:
+            self.notes.append(OPENED)
         if self._left:
             limits = self._source.limits
             self.notes.append(
@@ -78,7 +83,9 @@ class _Unpacker:
             )
         if len(self._listing) > _MOST_LISTED:
             self._listing[_MOST_LISTED:] = [f"... and {len(self._listing) - _MOST_LISTED} more"]
-        return Content("\n".join(self._listing), notes=tuple(self.notes), children=tuple(self.children))
+        return Content(
+            "\n".join(self._listing), notes=tuple(self.notes), children=tuple(self.children), locked=bool(self._locked)
+        )
 
     def zip(self) -> None:
         """A ZIP file; a member's stated size is not believed."""
@@ -88,26 +95,33 @@ class _Unpacker:
                     continue
                 if not self._may(info.filename):
                     break
-                password = self._password(package, info)
-                if password is None:
-                    self._locked += 1
-                    continue
-                with package.open(info, pwd=password or None) as member:
-                    self._take(info.filename, member)
+                if info.flag_bits & 1:
+                    self._locked_member(package, info)
+                else:
+                    with package.open(info) as member:
+                        self._take(info.filename, member)
 
-    def _password(self, package: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes | None:
-        """Empty for a member without one, None when none of ours fits."""
-        if not info.flag_bits & 1:
-            return b""
-        for candidate in self._source.passwords:
-            try:
-                with package.open(info, pwd=candidate.encode()) as member:
-                    while member.read(1 << 20):  # only the checksum at the end tells
-                        pass
-            except (RuntimeError, zipfile.BadZipFile, zlib.error):
-                continue
-            return candidate.encode()
-        return None
+    def _locked_member(self, package: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
+        """Read a member with the first password that fits, beginning with the one that fitted before."""
+        for password in dict.fromkeys((*self._fitting, *self._source.passwords)):
+            data = self._opened(package, info, password.encode())
+            if data is not None:
+                self._fitting = (password,)
+                self._take(info.filename, io.BytesIO(data))
+                return
+        self._locked += 1
+        self._listing.append(f"{info.filename} (needs a password)")
+
+    def _opened(self, package: zipfile.ZipFile, info: zipfile.ZipInfo, password: bytes) -> bytes | None:
+        """A locked member, as much of it as there is room for and a byte; None when it does not open."""
+        most = self._room + 1
+        try:
+            if info.compress_type == winzip.METHOD:
+                return winzip.member(self._source.data, info, password, most)
+            with package.open(info, pwd=password) as member:
+                return member.read(most)  # to its end, where its checksum tells whether the password was right
+        except (RuntimeError, zipfile.BadZipFile, zlib.error):
+            return None
 
     def tar(self) -> None:
         """A TAR file; links and devices are left alone."""

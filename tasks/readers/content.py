@@ -46,6 +46,12 @@ class Content:
     notes: tuple[str, ...] = ()
     """What was left out, and anything else a person should know about the text."""
     children: tuple[Child, ...] = ()
+    locked: bool = False
+    """Something in it needs a password that none of ours is."""
+    content_type: str = ""
+    """What it is under its encryption; empty when that is what it looked like."""
+    hurried: bool = False
+    """Time ended it: with more of it there might be more text."""
 
 
 Reader = Callable[[Source], Content]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 
+from pi_heif import register_heif_opener  # type: ignore[import-untyped]  # has no py.typed
 from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
 from tasks.errors import Unreadable
@@ -19,11 +20,15 @@ TYPES = (
     "image/bmp",
     "image/webp",
     "image/avif",
+    "image/heic",
+    "image/heif",
     "image/x-icon",
     "image/vnd.adobe.photoshop",
 )
 _MOST_PIXELS = 80_000_000
 _FRAMES_ARE_PAGES = ("image/tiff",)
+
+register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
 
 
 def read(source: Source) -> Content:
@@ -62,4 +67,4 @@ def _recognise(image: Image.Image, source: Source) -> Content:
     if len(pages) < total and source.content_type in _FRAMES_ARE_PAGES:
         notes.append(f"only {len(pages)} of {total} pages were read")
     notes.append("read by optical recognition" if text.strip("\f \n") else "no words were found in the picture")
-    return Content(text=text, pages=max(1, len(pages)), notes=tuple(notes))
+    return Content(text=text, pages=max(1, len(pages)), notes=tuple(notes), hurried=recogniser.hurried)

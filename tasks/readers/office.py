@@ -12,8 +12,10 @@ from io import BytesIO
 from striprtf.striprtf import rtf_to_text
 
 from tasks.errors import Unreadable
+from tasks.models import LOCKED
 from tasks.readers.charset import decode
 from tasks.readers.content import Content, Source
+from tasks.readers.encrypted import is_locked, opened
 from tasks.readers.xmlscan import scan
 
 _OPEN = "application/vnd.oasis.opendocument."
@@ -52,9 +54,10 @@ def _binary(source: Source) -> Content:
     name, *options = _CONVERTER[source.content_type]
     program = shutil.which(name)
     if program is None:
-        raise Unreadable(f"reading this format needs the program {name} (Debian package catdoc)")
+        raise Unreadable(f"reading this format needs the program {name} (Debian package catdoc)", lasting=False)
+    data, notes = opened(source) if is_locked(source.data) else (source.data, ())
     with tempfile.NamedTemporaryFile(suffix=".bin") as file:
-        file.write(source.data)
+        file.write(data)
         file.flush()
         done = subprocess.run(  # fixed program, our own file name, no shell
             [program, *options, "-d", "utf-8", file.name],
@@ -67,7 +70,7 @@ def _binary(source: Source) -> Content:
         complaint = decode(done.stderr, "utf-8")[0].strip()[:200]
         raise Unreadable(f"{name} found no text in it" + (f": {complaint}" if complaint else ""))
     text = done.stdout.decode("utf-8", "replace")
-    return Content(text=text.replace("\f", "\n"), notes=("read by catdoc: tables may have lost their rows",))
+    return Content(text=text.replace("\f", "\n"), notes=(*notes, "read by catdoc: tables may have lost their rows"))
 
 
 def _opendocument(source: Source) -> Content:
@@ -77,7 +80,7 @@ def _opendocument(source: Source) -> Content:
     try:
         with zipfile.ZipFile(BytesIO(source.data)) as package:
             if b"manifest:encryption-data" in _member(package, "META-INF/manifest.xml", room):
-                raise Unreadable("the document is protected with a password")
+                raise Unreadable(f"the document is encrypted and {LOCKED}")
             for name in ("styles.xml", "content.xml"):
                 writer = _OpenFlow()
                 data = _member(package, name, room)

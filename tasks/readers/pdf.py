@@ -13,6 +13,7 @@ from pypdfium2.raw import FPDF_PAGEOBJ_IMAGE  # type: ignore[import-untyped]  # 
 
 from tasks.errors import Unreadable
 from tasks.readers.content import Child, Content, Source
+from tasks.readers.locks import OPENED, locked
 from tasks.readers.ocr import Recogniser
 
 TYPES = ("application/pdf",)
@@ -40,16 +41,20 @@ def read(source: Source) -> Content:
         if count == 0:
             raise Unreadable("the PDF has no pages")
         pages, notes = _text_pages(source, password)
+        if password is not None:
+            notes.insert(0, OPENED)
         shown = min(count, source.limits.pages)
         pages += [""] * (shown - len(pages))
         if shown < count:
             notes.append(f"only the first {shown} of {count} pages were read")
-        notes += _recognise(document, pages, source)
+        recogniser = Recogniser(source)
+        notes += _recognise(document, pages, recogniser)
         children = _embedded(document, source, notes)
     text = "\f".join(pages)
     if not text.strip("\f \n"):
         notes.append("no words were found on its pages")
-    return Content(text=text, pages=shown, notes=tuple(notes), children=tuple(children))
+    hurried = recogniser.hurried
+    return Content(text=text, pages=shown, notes=tuple(notes), children=tuple(children), hurried=hurried)
 
 
 @contextmanager
@@ -70,7 +75,7 @@ def _opened(source: Source) -> Iterator[tuple[pypdfium2.PdfDocument, str | None]
         finally:
             document.close()
         return
-    raise Unreadable("the PDF is encrypted and opens only with a password")
+    raise locked("the PDF", source)
 
 
 def _text_pages(source: Source, password: str | None) -> tuple[list[str], list[str]]:
@@ -118,9 +123,8 @@ def _page_text(page: ParsedPage) -> str:
     return "\n".join(lines)
 
 
-def _recognise(document: pypdfium2.PdfDocument, pages: list[str], source: Source) -> list[str]:
+def _recognise(document: pypdfium2.PdfDocument, pages: list[str], recogniser: Recogniser) -> list[str]:
     """Fill in pages without words, and the words in large pictures on the first pages. Returns notes."""
-    recogniser = Recogniser(source)
     scanned = 0
     try:
         for number, text in enumerate(pages):
@@ -134,7 +138,7 @@ def _recognise(document: pypdfium2.PdfDocument, pages: list[str], source: Source
             if readable < _FEW_CHARACTERS and next(page.get_objects(max_depth=3), None) is None:
                 continue
             found = recogniser.text_of(_render(page))
-            if found is not None and len(found.text) > readable:
+            if found is not None and len("".join(found.text.split())) > readable:
                 pages[number] = found.text
                 scanned += 1
     except (Unreadable, pypdfium2.PdfiumError) as error:

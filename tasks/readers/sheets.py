@@ -7,12 +7,13 @@ import datetime as dt
 import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from python_calamine import CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
 
-from tasks.errors import Unreadable
 from tasks.readers.charset import decode
 from tasks.readers.content import Content, Source
+from tasks.readers.encrypted import opened
 
 TYPES = (
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
@@ -20,7 +21,6 @@ TYPES = (
     "application/vnd.ms-excel.sheet.binary.macroenabled.12",
     "application/vnd.oasis.opendocument.spreadsheet",
     "application/vnd.oasis.opendocument.spreadsheet-template",
-    "application/vnd.ms-office.encrypted",
     "text/csv",
 )
 _DELIMITERS = ",;\t|"
@@ -31,17 +31,18 @@ def read(source: Source) -> Content:
     """Every sheet, hidden ones too (told in the notes).
 
     Raises:
-        Unreadable: the workbook is password-protected.
+        Unreadable: the workbook is encrypted, and no password fits.
     """
     if source.content_type == "text/csv":
         return _csv(source)
-    if source.content_type == "application/vnd.ms-office.encrypted":
-        raise Unreadable("the Office document is protected with a password")
+    notes: tuple[str, ...] = ()
     try:
         workbook = CalamineWorkbook.from_filelike(io.BytesIO(source.data))
-    except PasswordError as error:
-        raise Unreadable("the workbook is protected with a password") from error
-    return _workbook(workbook, source.limits.text_chars)
+    except PasswordError:
+        data, notes = opened(source)
+        workbook = CalamineWorkbook.from_filelike(io.BytesIO(data))
+    content = _workbook(workbook, source.limits.text_chars)
+    return replace(content, notes=(*notes, *content.notes))
 
 
 def _workbook(workbook: CalamineWorkbook, most: int) -> Content:

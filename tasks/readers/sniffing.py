@@ -62,7 +62,11 @@ _ZIP_MEMBERS: tuple[tuple[str, str], ...] = (
 _OPENDOCUMENT = re.compile(
     rb"PK\x03\x04.{22}\x08\x00..mimetype(application/[a-z0-9.+-]{1,80}?)(?=PK|\x00|$)", re.DOTALL
 )
-_ISO_BRANDS = {b"heic": "image/heic", b"heix": "image/heic", b"mif1": "image/heif", b"avif": "image/avif"}
+_ISO_BRANDS = {
+    b"heic": "image/heic", b"heix": "image/heic", b"heim": "image/heic", b"heis": "image/heic", b"hevc": "image/heic",
+    b"mif1": "image/heif", b"msf1": "image/heif", b"avif": "image/avif", b"avis": "image/avif",
+}  # fmt: skip
+"""Major brands of pictures (ISO/IEC 23008-12 annex B)."""
 _TEXT_BY_EXTENSION = {
     "csv": "text/csv", "tsv": "text/csv", "md": "text/markdown", "ics": "text/calendar", "vcf": "text/vcard",
     "html": "text/html", "htm": "text/html", "xhtml": "text/html", "json": "application/json",

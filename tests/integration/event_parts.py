@@ -10,9 +10,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from config.routes import Route, load_routes
+from config.routes import Route
 from config.settings import Settings
 from tasks import pipeline
+from tasks.configured import routes_of
 from tasks.evidence import Source
 from tasks.intake import Intake
 from tasks.judging import fields
@@ -92,7 +93,7 @@ class House:
 
     def use(self, settings: Settings) -> None:
         """Restart the worker with other settings."""
-        routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
+        routes = routes_of(settings)
         self.shop = Workshop(settings, routes, self.ledger, StandIn())  # type: ignore[arg-type]
         self.shop.heart.stop()
 

@@ -58,7 +58,7 @@ def test_only_what_ended_and_is_old_goes(settings: Settings, intake: Intake, led
         ),
     }
     blobs, limits = Blobs(settings.blobs_dir), RetentionSettings(done=10)
-    [told, _] = preview(ledger, blobs, limits)
+    [told, *_] = preview(ledger, blobs, limits)
     assert (told.state, told.jobs, left(ledger)) == ("done", 1, stays | {old})
     assert sum(step.jobs for step in sweep(ledger, blobs, limits)) == 1
     assert left(ledger) == stays

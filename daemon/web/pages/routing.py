@@ -5,10 +5,11 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from config.errors import ConfigError
-from config.routes import Route, load_routes
+from config.routes import Route
 from config.settings import Settings
 from daemon.web.pages.ask import Stop
 from daemon.web.pages.kept import Kept
+from tasks.configured import routes_of
 from tasks.models import Extracted, Job
 from tasks.routing import choose
 
@@ -34,6 +35,6 @@ class Routing:
     def _read(self) -> tuple[Route, ...]:
         settings = self._settings
         try:
-            return load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
+            return routes_of(settings)
         except ConfigError as error:
             raise Stop(HTTPStatus.CONFLICT, "The routes cannot be read", str(error)) from None

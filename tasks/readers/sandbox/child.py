@@ -27,12 +27,11 @@ _CPU_GRACE = 5
 _LARGEST_REQUEST = 1 << 30
 _WITHOUT_TEXT = {
     "application/pkcs7-mime": "an S/MIME signature or an S/MIME-encrypted message, which is not opened here",
-    "image/heic": "a HEIC picture, and no reader for it is installed; JPEG or PNG would be read",
-    "image/heif": "a HEIF picture, and no reader for it is installed; JPEG or PNG would be read",
     "application/vnd.rar": "a RAR archive, which is not unpacked here; ZIP or TAR would be",
     "application/x-7z-compressed": "a 7z archive, which is not unpacked here; ZIP or TAR would be",
     "application/zstd": "a zstd archive, which is not unpacked here; ZIP or TAR would be",
 }
+_UNREADABLE = {"status": "unreadable", "locked": False, "lasting": True}
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
@@ -101,11 +100,12 @@ def answer(request: dict[str, Any], data: bytes, limits: Limits) -> Answer:
             return {"status": "read"}, [picture.picture(data, request["as"], request["page"], request["quotes"])]
         return _read(request, data, limits)
     except Unreadable as error:
-        return {"status": "unreadable", "reason": error.reason}, []
+        return {**_UNREADABLE, "reason": error.reason, "locked": error.locked, "lasting": error.lasting}, []
     except MemoryError:
-        return {"status": "unreadable", "reason": f"needs more than {limits.memory_bytes >> 20} MiB of memory"}, []
+        reason = f"needs more than {limits.memory_bytes >> 20} MiB of memory"
+        return {**_UNREADABLE, "reason": reason, "lasting": False}, []
     except RecursionError:
-        return {"status": "unreadable", "reason": "nested too deep"}, []
+        return {**_UNREADABLE, "reason": "nested too deep"}, []
 
 
 def _mail(data: bytes) -> Answer:
@@ -151,11 +151,13 @@ def _header(content_type: str, content: Content, limits: Limits) -> dict[str, An
         notes.append("it holds no text")
     return {
         "status": "read",
-        "type": content_type,
+        "type": content.content_type or content_type,
         "reason": "; ".join(notes),
         "text": text,
         "pages": content.pages,
         "language": language_of(text),
+        "locked": content.locked,
+        "lasting": not content.hurried,
         "children": [[child.name, child.content_type, child.charset] for child in content.children],
     }
 

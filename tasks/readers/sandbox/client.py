@@ -72,7 +72,7 @@ class Sandbox:
                 return self._attempt(control, request, data, limits)
             except _ServerLost:
                 self._discard(control)
-        raise Unreadable("the reading process was lost twice while it read this")
+        raise Unreadable("the reading process was lost twice while it read this", lasting=False)
 
     def close(self) -> None:
         """End the server and its children. The next call starts a new one."""
@@ -207,19 +207,25 @@ def _end_of(watch: socket.socket) -> dict[str, Any]:
 def _judge(header: dict[str, Any] | None, blobs: list[bytes], ended: dict[str, Any], limits: Limits) -> Result:
     if header is not None:
         if header.get("status") == "unreadable":
-            raise Unreadable(str(header["reason"]))
+            locked, lasting = bool(header["locked"]), bool(header["lasting"])
+            raise Unreadable(str(header["reason"]), locked=locked, lasting=lasting)
         return Result(header, blobs, int(ended["peak_kib"]), float(ended["cpu_seconds"]))
+    raise Unreadable(_why(ended, limits), lasting=False)
+
+
+def _why(ended: dict[str, Any], limits: Limits) -> str:
+    """What ended a child before it had answered."""
     code = int(ended["exit"])
     if ended["timed_out"] or code == -signal.SIGALRM:
-        raise Unreadable(f"reading took longer than {limits.wall_seconds:g} seconds")
+        return f"reading took longer than {limits.wall_seconds:g} seconds"
     if code == -signal.SIGXCPU:
-        raise Unreadable(f"reading took more than {limits.cpu_seconds} seconds of processor time")
+        return f"reading took more than {limits.cpu_seconds} seconds of processor time"
     if code == -signal.SIGXFSZ:
-        raise Unreadable(f"reading wrote more than {limits.file_bytes >> 20} MiB to disk")
+        return f"reading wrote more than {limits.file_bytes >> 20} MiB to disk"
     if code < 0:
         name = signal.Signals(-code).name
-        raise Unreadable(f"damaged, hostile or over {limits.memory_bytes >> 20} MiB: the reader was ended by {name}")
-    raise Unreadable(f"needs more than {limits.memory_bytes >> 20} MiB of memory, or the reader failed")
+        return f"damaged, hostile or over {limits.memory_bytes >> 20} MiB: the reader was ended by {name}"
+    return f"needs more than {limits.memory_bytes >> 20} MiB of memory, or the reader failed"
 
 
 SANDBOX = Sandbox()

@@ -14,6 +14,7 @@ from tasks.readers.content import Content, Source
 from tasks.readers.limits import Limits
 from tasks.readers.sniffing import sniff
 from tests.integration.readers import samples
+from tests.integration.readers.fixtures import HEIC
 
 
 def read(data: bytes, name: str = "", claimed: str = "", **options: object) -> Content:
@@ -51,14 +52,6 @@ def test_pdf_embedded_invoice_is_a_child() -> None:
     assert (child.name, child.data) == ("factur-x.xml", samples.FACTUR_X)
 
 
-def test_encrypted_pdf_is_told_as_such_and_opens_with_its_password() -> None:
-    """The reason names the password; a route's passwords are tried."""
-    locked = samples.pdf("secret words", password="open sesame")
-    with pytest.raises(Unreadable, match="password"):
-        read(locked)
-    assert "secret words" in read(locked, passwords=("wrong", "open sesame")).text
-
-
 def test_scanned_pdf_is_recognised() -> None:
     """A page that is only a picture gets its words by optical recognition, and the notes say so."""
     content = read(samples.scanned_pdf())
@@ -83,6 +76,12 @@ def test_tiff_frames_are_pages() -> None:
     first, second = content.text.split("\f")
     assert "First page" in first
     assert "Second page" in second
+
+
+def test_heic_is_read() -> None:
+    """Telephones take pictures in HEIC."""
+    assert sniff(HEIC) == "image/heic"
+    assert "Parcel 4711 arrived" in read(HEIC).text
 
 
 def test_recognition_has_a_budget_of_pages() -> None:
