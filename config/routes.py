@@ -129,6 +129,12 @@ class ReplySpec(Section):
     free_text: bool = Field(True, description="Let the model write a sentence or two of its own.")
     instructions: str = Field("", description="What those sentences should say, for the model.")
     sender: str = Field("", description="From of the reply; empty: [smtp_out] sender.")
+    allow: tuple[str, ...] = Field(
+        (),
+        description="Hosts and mail addresses that may stand in a reply, as shell patterns: `*.team.example`, "
+        "`help@team.example`. Others that a document or the model brings in are taken out, or send the job to review; "
+        "whom the reply goes to and what was read as a field of the type `email` may always be named.",
+    )
 
 
 class DeliverSpec(Section):
@@ -151,6 +157,11 @@ class RouteModel(TaskModels):
     """Models and their options of one route; what is empty is as in [model] of postroom.toml."""
 
     min_confidence: float | None = Field(None, ge=0, le=1, description="Below it the job rests in review.")
+    injections: Literal["review", "note"] = Field(
+        "review",
+        description="What becomes of a message with text that reads like orders to a model: it rests in review, or only a "
+        "note tells it.",
+    )
 
 
 class Route(Section):

@@ -20,6 +20,7 @@ from config.outbound import WebhookEndpoint
 from config.settings import Settings
 from tasks.clock import iso
 from tasks.errors import Permanent
+from tasks.links import unlinked
 from tasks.models import Classification, Document, Extracted, Field, Job, Reply
 
 CONTENT_TYPE = "application/json"
@@ -151,6 +152,7 @@ def fill(file: str, told: dict[str, Any], templates_dir: Path) -> bytes:
         undefined=jinja2.StrictUndefined,
         autoescape=False,
     )
+    environment.filters["unlinked"] = unlinked
     try:
         text = environment.get_template(file).render(told).strip()
         json.loads(text)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from config.engine import ModelSettings
 from config.models import Task
 from config.routes import Route
+from tasks.containment import allowed_in, recipient_of
 from tasks.errors import NeedsReview, Transient
 from tasks.judging import labels, sentences
 from tasks.judging.budget import condense, estimate
@@ -251,18 +252,10 @@ class Trip:
         if canary(self._route) in answer.text:
             raise NeedsReview("the reply's text repeats the model's instructions")
         written = answer.text if answer.done_reason != "length" else sentences.whole(answer.text)
+        theirs = [mail.subject if mail else "", *(part for one in documents for part in (one.name, one.text))]
+        allowed = allowed_in(self._route, recipient_of(mail, ""), classification)
         return FreeText(
-            text=sentences.clean(written, self._allowed(mail, classification), classification.summary),
+            text=sentences.clean(written, allowed, classification.summary, theirs),
             output_tokens=answer.output_tokens,
             notes=tuple(self._session.bill.notes),
         )
-
-    def _allowed(self, mail: MailFacts | None, classification: Classification) -> frozenset[str]:
-        """Addresses that may stand in a reply: the correspondent's own, and those read with evidence as a field."""
-        specs = self._route.labels[classification.label].fields if classification.label in self._route.labels else {}
-        read = [
-            field.value
-            for field in classification.fields
-            if field.supported and field.name in specs and specs[field.name].type == "email"
-        ]
-        return frozenset(address.casefold() for address in [mail.from_address if mail else "", *read] if address)

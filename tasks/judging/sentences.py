@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from difflib import SequenceMatcher
 
 from tasks.identifiers import one_line
+from tasks.links import LINK, NOTHING, Allowed, strange
 
 LONGEST = 600
 """Characters of the free text; a longer one ends at the last whole sentence before."""
@@ -13,14 +15,12 @@ LONGEST = 600
 ALIKE = 0.8
 """Similarity (0 to 1) from which one sentence repeats another: "We are unhappy" is theirs to say, not ours."""
 
+LEAST_COPIED, COPIED = 5, 7
+"""Words in a row from which a sentence counts as copied from a document: three fifths of it, within these bounds."""
+
+_WORD = re.compile(r"\w+")
 _LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)")
 _TAG = re.compile(r"<[^<>\n]{0,200}>")
-_ADDRESS = re.compile(
-    r"(?:[a-z][a-z0-9+.-]{1,15}:/{0,3}|www\.)[^\s<>\"']+"  # URL of any scheme, or a bare www.
-    r"|[\w.+%-]+@[\w-]+(?:\.[\w-]+)*"
-    r"|(?<![\w.])(?:[a-z0-9-]+\.)+(?:com|net|org|info|biz|io|co|dev|app|xyz|top|shop|site|online|club|ru|cn|de|fr|uk|eu|ch|at|it|es|nl|be|pl|us|me|ly|gg|link|click|example|test)(?![\w-])(?:/\S*)?",
-    re.IGNORECASE,
-)  # fmt: skip
 _MARKUP = re.compile(r"^\s{0,3}(?:#{1,6}|[-*>]|\d+\.)\s+|\*\*|__|`+", re.MULTILINE)
 _PLACEHOLDER = re.compile(r"\[[^\]\n]{1,60}\]|\{\{?[^}\n]{1,60}\}\}?|<[^>\n]{1,60}>")
 _GREETING = re.compile(
@@ -43,18 +43,22 @@ _CLOSING = re.compile(
 )
 
 
-def clean(text: str, allowed: frozenset[str] = frozenset(), heard: str = "") -> str:
+def clean(text: str, allowed: Allowed = NOTHING, heard: str = "", theirs: Iterable[str] = ()) -> str:
     """`text` as one paragraph of plain text.
 
     Taken out: markup, greeting and closing (the template has them), and every sentence with a placeholder, with a link
-    or an address that is not in `allowed` (lower case), with a number (the template lists what was read, with its
-    evidence), words that promise or ask, or that only repeats one of `heard`, what the other side
-    says. A sentence goes as a whole: without its link it would mislead.
+    or an address that is not `allowed`, with a number (the template lists what was read, with its evidence), words that
+    promise or ask, that only repeats one of `heard`, what the other side says, or that is copied from `theirs`, the
+    documents: what somebody else wrote is not sent in our name. A sentence goes as a whole: without its link it would
+    mislead.
     """
     plain = _CLOSING.sub("", _GREETING.sub("", text.strip().strip('"')))
     plain = one_line(_MARKUP.sub("", plain))
-    theirs = [sentence.casefold() for sentence in _sentences(one_line(heard))]
-    kept = [one for one in _sentences(plain) if _harmless(one, allowed) and not _repeats(one.casefold(), theirs)]
+    said = [sentence.casefold() for sentence in _sentences(one_line(heard))]
+    kept = [one for one in _sentences(plain) if _harmless(one, allowed) and not _repeats(one.casefold(), said)]
+    if kept:
+        documents = [_words(document) for document in theirs]
+        kept = [one for one in kept if not any(_copied(one, document) for document in documents)]
     while kept and len(" ".join(kept)) > LONGEST:
         kept.pop()
     return " ".join(kept)
@@ -64,16 +68,28 @@ def _sentences(text: str) -> list[str]:
     return [part for part in re.split(r"(?<=[.!?])\s+(?=[\"'«„“(<\[]?[A-ZÀ-Þ0-9])", text) if part]
 
 
-def _harmless(sentence: str, allowed: frozenset[str]) -> bool:
+def _harmless(sentence: str, allowed: Allowed) -> bool:
     if _LINK.search(sentence) or _TAG.search(sentence) or _PLACEHOLDER.search(sentence):
         return False
-    if _COMMITS.search(sentence) or _NUMBER.search(_ADDRESS.sub("", sentence)):
+    if _COMMITS.search(sentence) or _NUMBER.search(LINK.sub("", sentence)):
         return False
-    return all(found[0].casefold().rstrip(".,;:!?)") in allowed for found in _ADDRESS.finditer(sentence))
+    return not strange(sentence, allowed)
 
 
 def _repeats(sentence: str, theirs: list[str]) -> bool:
     return any(SequenceMatcher(None, sentence, other).ratio() > ALIKE for other in theirs)
+
+
+def _words(text: str) -> str:
+    return f" {' '.join(_WORD.findall(text.casefold()))} "
+
+
+def _copied(sentence: str, document: str) -> bool:
+    """Whether most of a sentence, or COPIED of its words in a row, stand in a document; both as `_words` makes them."""
+    words = _words(sentence).split()
+    run = min(len(words), max(LEAST_COPIED, min(COPIED, -(-len(words) * 3 // 5))))
+    runs = (words[start : start + run] for start in range(len(words) - run + 1))
+    return bool(words) and any(f" {' '.join(one)} " in document for one in runs)
 
 
 def whole(text: str) -> str:

@@ -7,6 +7,7 @@ import re
 from email.utils import getaddresses
 from urllib.parse import unquote_to_bytes
 
+from tasks.invisible import without
 from tasks.readers.charset import codec_of
 
 LONGEST = 8 * 1024
@@ -82,8 +83,8 @@ def from_base64(text: str | bytes) -> bytes:
 
 
 def header_text(value: str) -> str:
-    """A header value for people: decoded, white space collapsed, no control characters."""
-    return " ".join(decode_words(raw_text(value)).replace("\0", "").split())
+    """A header value for people: decoded, white space collapsed, no control characters and none that nobody sees."""
+    return " ".join(without(decode_words(raw_text(value))).replace("\0", "").split())
 
 
 def parameters(value: str) -> tuple[str, dict[str, str]]:
@@ -142,5 +143,5 @@ def addresses(value: str) -> list[tuple[str, str]]:
     for name, address in parsed:
         shown = "".join(decode_words(address).split())
         if shown or name:
-            found.append((" ".join(decode_words(name).split()), shown))
+            found.append((" ".join(without(decode_words(name)).split()), shown))
     return found

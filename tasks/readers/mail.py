@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import Field as Attribute
 
+from tasks.invisible import cleaned
 from tasks.models import MailFacts, Noun
 from tasks.readers import headers as header
 from tasks.readers.names import clean_name
@@ -121,6 +122,8 @@ def parse(raw: bytes) -> ParsedMail:
     collected, total = _headers(root)
     if total > _MOST_HEADERS:
         notes.append(f"{total - _MOST_HEADERS} headers over the limit of {_MOST_HEADERS} were not read")
+    shown = header.decode_words(f"{_raw(root, 'subject')}\n{_raw(root, 'from')}")
+    notes += [f"in the mail's header {note}" for note in cleaned(shown)[1]]
     parts = _Parts(notes)
     parts.walk(root)
     return ParsedMail(

@@ -7,6 +7,7 @@ import zipfile
 from io import BytesIO
 
 from tasks.errors import Unreadable
+from tasks.injections import telling
 from tasks.readers.content import Child, Content, Source
 from tasks.readers.xmlscan import scan
 
@@ -27,6 +28,9 @@ _EMBEDDED = re.compile(r"(word|ppt)/embeddings/(.+)")
 _PICTURE = re.compile(r"(word|ppt)/media/(.+\.(?:png|jpe?g|tiff?|bmp|gif))", re.I)
 _SKIPPED = frozenset({"Fallback", "moveFrom", "instrText", "delText"})
 _FEW_CHARACTERS = 200
+SMALLEST = 2.0
+"""Points of a font below which nobody reads it."""
+_MAY_HAVE_GROUND = frozenset({"tbl", "txbxContent", "drawing", "pict"})
 
 
 def read(source: Source) -> Content:
@@ -89,7 +93,8 @@ class _Package:
         writer = Flow()
         scan(self._bytes(name), start=writer.start, end=writer.end, text=writer.text)
         if writer.hidden:
-            self._notes.append(f"{writer.hidden} characters of hidden text were left out")
+            hidden = "".join(writer.hidden)
+            self._notes.append(f"{len(hidden)} characters of hidden text were left out{telling(hidden)}")
         return writer.result()
 
     def _bytes(self, name: str) -> bytes:
@@ -105,7 +110,7 @@ class Flow:
     """Listens to WordprocessingML or DrawingML, whose names for paragraphs, runs and tables are the same."""
 
     def __init__(self) -> None:
-        self.hidden = 0
+        self.hidden: list[str] = []
         self._lines: list[str] = []
         self._targets: list[list[str]] = [self._lines]
         """Where a paragraph goes: the page, or the innermost table cell."""
@@ -114,6 +119,9 @@ class Flow:
         self._path: list[str] = []
         self._skip = 0
         self._hidden_run = False
+        self._pale_run = False
+        self._shaded = False
+        """The paragraph has a ground of its own."""
 
     def result(self) -> str:
         """The text; form feeds where pages end."""
@@ -128,16 +136,36 @@ class Flow:
             self._skip += 1
         elif name == "p" and parent != "pPr":
             self._paragraphs.append([])
+            self._shaded = False
+        elif parent == "pPr" and _is_coloured(name, attributes):
+            self._shaded = True
         elif name == "tc":
             self._targets.append([])
         elif name == "tr":
             self._rows.append([])
         elif name == "r":
-            self._hidden_run = False
-        elif name == "vanish" and parent == "rPr" and self._path[-3:-2] == ["r"]:
-            self._hidden_run = attributes.get("val", "true") not in ("0", "false", "off")
+            self._hidden_run = self._pale_run = False
+        elif parent == "rPr" and self._path[-3:-2] == ["r"]:
+            self._property(name, attributes)
+        elif name == "rPr" and parent == "r":
+            self._hidden_run = _letter_size(attributes.get("sz"), 100) < SMALLEST
         else:
             self._mark(name, parent, attributes)
+
+    def _property(self, name: str, attributes: dict[str, str]) -> None:
+        """What one property says of whether its run is seen (ISO 29500-1 section 17.3.2).
+
+        White letters are: on a ground of their own, in tables and in shapes, which may have one.
+        """
+        value = attributes.get("val", "true")
+        if name in ("vanish", "specVanish"):
+            self._hidden_run = value not in ("0", "false", "off")
+        elif name == "sz":
+            self._hidden_run = self._hidden_run or _letter_size(value, 2) < SMALLEST
+        elif name == "color":
+            self._pale_run = value.upper() == "FFFFFF" and not _MAY_HAVE_GROUND.intersection(self._path)
+        elif _is_coloured(name, attributes):
+            self._pale_run = False
 
     def _mark(self, name: str, parent: str, attributes: dict[str, str]) -> None:
         if parent not in ("r", "p"):
@@ -168,14 +196,26 @@ class Flow:
         """A run of characters."""
         if self._skip or not self._path or self._path[-1] != "t":
             return
-        if self._hidden_run:
-            self.hidden += len(data)
+        if self._hidden_run or (self._pale_run and not self._shaded):
+            self.hidden.append(data)
         else:
             self._write(data)
 
     def _write(self, piece: str) -> None:
         if self._paragraphs:
             self._paragraphs[-1].append(piece)
+
+
+def _is_coloured(name: str, attributes: dict[str, str]) -> bool:
+    """Whether a property gives a ground that is not white."""
+    if name == "highlight":
+        return attributes.get("val", "none") not in ("none", "white")
+    return name == "shd" and attributes.get("fill", "auto").lower() not in ("auto", "ffffff")
+
+
+def _letter_size(value: str | None, parts: int) -> float:
+    """Points of a size given in `parts` to a point; a usual one when nothing is said."""
+    return int(value) / parts if value and value.isdigit() else 12.0
 
 
 def _row(cells: list[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pypdfium2  # type: ignore[import-untyped]  # has no py.typed
 from liteparse import LiteParse, ParsedPage, ParseError
@@ -12,6 +13,8 @@ from PIL import Image
 from pypdfium2.raw import FPDF_PAGEOBJ_IMAGE  # type: ignore[import-untyped]  # has no py.typed
 
 from tasks.errors import Unreadable
+from tasks.injections import telling
+from tasks.readers import pdfhidden
 from tasks.readers.content import Child, Content, Source
 from tasks.readers.locks import OPENED, locked
 from tasks.readers.ocr import Recogniser
@@ -40,10 +43,10 @@ def read(source: Source) -> Content:
         count = len(document)
         if count == 0:
             raise Unreadable("the PDF has no pages")
-        pages, notes = _text_pages(source, password)
-        if password is not None:
-            notes.insert(0, OPENED)
         shown = min(count, source.limits.pages)
+        visible, hidden = _visible(document, source, shown)
+        pages, notes = _text_pages(visible, password if visible is source else None)
+        notes = [*([OPENED] if password is not None else []), *notes, *hidden]
         pages += [""] * (shown - len(pages))
         if shown < count:
             notes.append(f"only the first {shown} of {count} pages were read")
@@ -76,6 +79,15 @@ def _opened(source: Source) -> Iterator[tuple[pypdfium2.PdfDocument, str | None]
             document.close()
         return
     raise locked("the PDF", source)
+
+
+def _visible(document: pypdfium2.PdfDocument, source: Source, pages: int) -> tuple[Source, list[str]]:
+    """The file without the words that nobody sees, and a note on them."""
+    hidden = pdfhidden.find(document, pages)
+    if hidden is None:
+        return source, []
+    note = f"{len(hidden.words)} characters that a reader would not see were left out{telling(hidden.words)}"
+    return replace(source, data=hidden.data) if hidden.data else source, [note]
 
 
 def _text_pages(source: Source, password: str | None) -> tuple[list[str], list[str]]:

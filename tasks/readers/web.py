@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from tasks.errors import Unreadable
+from tasks.injections import telling
+from tasks.invisible import cleaned
 from tasks.readers.charset import decode
 from tasks.readers.content import Content, Source
+from tasks.readers.styles import Look, Sheets
 
 TYPES = ("text/html",)
 
@@ -25,26 +29,14 @@ _BLOCKS = frozenset(
     ]
 )  # fmt: skip
 _SKIPPED = frozenset("script style head template noscript object embed svg math iframe select datalist".split())  # noqa: SIM905 -- a list of words reads better
+_HOLDING_WORDS = frozenset({"template", "noscript", "svg", "math", "select", "datalist", "object"})
+"""Those of the skipped elements whose words a reader may see, or an attacker may put there."""
 _VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())  # noqa: SIM905 -- a list of words reads better
 _SELF_CLOSING = frozenset("p li td th tr dt dd option tbody thead tfoot colgroup".split())  # noqa: SIM905 -- a list of words reads better
 """Elements that another of their kind closes: many of them in a row are no depth."""
 _TAG = re.compile(rb"<(/?)([a-zA-Z][a-zA-Z0-9]*)[^>]*?(/?)>")
 _META_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([a-zA-Z0-9_:.-]{2,40})", re.I)
-_HIDING = re.compile(
-    r"display\s*:\s*none|visibility\s*:\s*(hidden|collapse)|mso-hide\s*:\s*all|opacity\s*:\s*(?:0+(?:\.0*)?|\.0+)(?![\d.])"
-    r"|font-size\s*:\s*0*(\.0+)?(px|pt|em|rem|%)?\s*(;|!|$)|text-indent\s*:\s*-\d{3,}|(left|top)\s*:\s*-\d{4,}",
-    re.I,
-)
-_TINY_BOX = re.compile(r"(?<![-\w])(max-)?(height|width)\s*:\s*0(px)?\s*(;|!|$)", re.I)
-_COLOUR = re.compile(r"(?<![-\w])color\s*:\s*([^;!]+)", re.I)
-_BACKGROUND = re.compile(r"background(?:-color)?\s*:\s*([^;!]+)", re.I)
-_WHITE = frozenset({"#fff", "#ffffff", "white", "rgb(255,255,255)", "rgba(255,255,255,1)", "#fefefe"})
-_RULE = re.compile(r"([^{}]{1,200})\{([^{}]{0,2000})\}")
-_SIMPLE_SELECTOR = re.compile(r"^[a-z0-9]*([.#][\w-]+)$", re.I)
-_AT_BLOCK = re.compile(r"@[a-z-]+[^{};]*\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}", re.I)
-_INVISIBLE = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]"
-)
+_CONDITION = re.compile(r"^\[if\b|^<!\[endif|^\[endif|<!\[endif\]$", re.I)
 _SPACES = re.compile(r"[ \t\r\n\f]+")
 
 
@@ -55,6 +47,8 @@ class _Frame(NamedTuple):
     tag: str
     start: int
     """Length of the output when the element began."""
+    look: Look
+    """Of the words around the element."""
 
 
 def read(source: Source) -> Content:
@@ -86,38 +80,36 @@ def _too_deep(data: bytes) -> bool:
 
 def html_to_text(html: str) -> tuple[str, tuple[str, ...]]:
     """Visible text of `html`, and notes on what was hidden in it."""
-    invisible = len(_INVISIBLE.findall(html))
-    tree = LexborHTMLParser(_INVISIBLE.sub("", html))
-    writer = _Writer(_hiding_names(tree))
+    html, unseen = cleaned(html)
+    tree = LexborHTMLParser(html)
+    writer = _Writer(Sheets(tree))
     writer.walk(tree.root)
-    notes = []
-    if writer.hidden:
-        notes.append(f"{writer.hidden} characters that a reader would not see were left out")
-    if invisible > 20:
-        notes.append(f"{invisible} zero-width characters were left out")
-    return writer.text(), tuple(notes)
-
-
-def _hiding_names(tree: LexborHTMLParser) -> frozenset[str]:
-    """`.class` and `#id` selectors that style sheets outside of @media set to invisible."""
-    found: set[str] = set()
-    for style in tree.css("style"):
-        sheet = _AT_BLOCK.sub("", style.text()[:200_000])
-        for selectors, rules in _RULE.findall(sheet):
-            if _HIDING.search(rules):
-                matches = (_SIMPLE_SELECTOR.match(one.strip()) for one in selectors.split(","))
-                found.update(match[1] for match in matches if match)
-    return frozenset(found)
+    return writer.text(), (*writer.notes(), *unseen)
 
 
 class _Writer:
     """Walks the tree without recursion and writes text into a list of pieces."""
 
-    def __init__(self, hiding: frozenset[str]) -> None:
-        self.hidden = 0
+    def __init__(self, sheets: Sheets) -> None:
         self._out: list[str] = []
-        self._hiding = hiding
+        self._sheets = sheets
+        self._look = sheets.root()
+        self._hidden: list[str] = []
+        self._comments: list[str] = []
+        self._unread: list[str] = []
         self._pre = 0
+
+    def notes(self) -> Iterator[str]:
+        """What is in the page and not in its text."""
+        hidden = " ".join(" ".join(self._hidden).split())
+        if hidden:
+            yield f"{len(hidden)} characters that a reader would not see were left out{telling(hidden)}"
+        comments = "\n".join(self._comments)
+        if told := telling(comments):
+            yield f"comments of {len(comments)} characters were left out{told}"
+        unread = " ".join(" ".join(self._unread).split())
+        if unread:
+            yield f"{len(unread)} characters in drawings, forms or templates were left out{telling(unread)}"
 
     def text(self) -> str:
         """What was written, with blank lines reduced to one."""
@@ -143,21 +135,27 @@ class _Writer:
     def _enter(self, node: LexborNode, stack: list[_Frame]) -> LexborNode | None:
         """Write what `node` begins with; the first child if there is anything below to visit."""
         if node.is_text_node:
-            self._words(node.text_content or "")
+            self._text(node.text_content or "")
+            return None
+        if node.is_comment_node:
+            self._comment(node.comment_content or "")
             return None
         if not node.is_element_node and not node.is_document_node:
             return None
         tag = str(node.tag or "").lower()
         attributes = node.attributes if node.is_element_node else {}
         if tag in _SKIPPED or tag == "input":
+            if tag in _HOLDING_WORDS:
+                self._unread.append(node.text(deep=True, separator=" "))
             return None
-        if self._is_hidden(attributes):
-            self.hidden += len(_SPACES.sub(" ", node.text(deep=True)).strip())
+        look = self._sheets.look(node, attributes, self._look) if node.is_element_node else self._look
+        if look is None:
+            self._hidden.append(node.text(deep=True, separator=" "))
             return None
         if tag == "br":
             self._out.append("\n")
         elif tag == "img":
-            self._words(f" {attributes.get('alt') or ''} ")
+            self._text(f" {attributes.get('alt') or ''} ")
         elif tag in _BLOCKS:
             self._new_line()
         if tag == "li":
@@ -165,11 +163,13 @@ class _Writer:
         child = node.first_child
         if child is not None:
             self._pre += tag == "pre"
-            stack.append(_Frame(node, tag, len(self._out)))
+            stack.append(_Frame(node, tag, len(self._out), self._look))
+            self._look = look
         return child
 
     def _leave(self, frame: _Frame) -> None:
         tag = frame.tag
+        self._look = frame.look
         self._pre -= tag == "pre"
         if tag in ("td", "th"):
             self._out.append("\t")
@@ -194,20 +194,15 @@ class _Writer:
             row = "\n".join(cell for cell in cells if cell)
         self._out.append(row + "\n" if row.strip() else "")
 
-    def _is_hidden(self, attributes: dict[str, str | None]) -> bool:
-        if not attributes:
-            return False
-        if "hidden" in attributes:
-            return True
-        style = attributes.get("style") or ""
-        if style and (
-            _HIDING.search(style) or (_TINY_BOX.search(style) and "overflow" in style) or _white_on_white(style)
-        ):
-            return True
-        if not self._hiding:
-            return False
-        names = {f".{name}" for name in (attributes.get("class") or "").split()} | {f"#{attributes.get('id')}"}
-        return not self._hiding.isdisjoint(names)
+    def _comment(self, text: str) -> None:
+        if not _CONDITION.search(text.strip()):
+            self._comments.append(text)
+
+    def _text(self, text: str) -> None:
+        if text.isspace() or self._look.shows():
+            self._words(text)
+        else:
+            self._hidden.append(text)
 
     def _words(self, text: str) -> None:
         if self._pre:
@@ -224,12 +219,3 @@ class _Writer:
             if self._out[-1].endswith("\t"):
                 return
             self._out.append("\n")
-
-
-def _white_on_white(style: str) -> bool:
-    """The colour of the words is that of their own background, as far as one `style` attribute tells."""
-    colour, background = _COLOUR.search(style), _BACKGROUND.search(style)
-    if not colour or not background:
-        return False
-    one, other = (match[1].replace(" ", "").lower() for match in (colour, background))
-    return one == other or (one in _WHITE and other in _WHITE)

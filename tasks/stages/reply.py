@@ -14,11 +14,15 @@ import jinja2
 from config.routes import DeliverSpec, Route
 from config.settings import Settings
 from tasks.compose import compose
+from tasks.containment import allowed_in, recipient_of
+from tasks.links import Allowed, unlinked, without
 from tasks.model import Judge, Progress
 from tasks.models import Classification, Delivery, Document, Extracted, Job, Kind, MailFacts, Reply
 from tasks.payload import body_for, payload_of
 
 TO_SENDER = DeliverSpec(smtp="sender")
+LONGEST_NAME = 60
+"""Characters of a file's name in a reply; the middle of a longer one is left out."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,14 @@ def reply(
     label = classification.label
     specs = [spec for spec in (route.deliver or (TO_SENDER,)) if not spec.when or label in spec.when]
     template = route.template_for(label)
-    recipient = _recipient(job, extracted.mail)
+    recipient = recipient_of(extracted.mail, job.sender)
     silence = _silence(job, extracted.mail, template, recipient, specs, label) or tools.over_cap(recipient)
     answer = Reply(not_sent_because=silence)
     wants_mail = any(spec.smtp and (spec.smtp != "sender" or not silence) for spec in specs)
     if template and wants_mail:
         if own_words:
-            answer = Reply(template=template, subject=_subject(job, extracted), text=own_words)
+            subject = _subject(job, extracted, allowed_in(route, recipient, classification))
+            answer = Reply(template=template, subject=subject, text=own_words)
         else:
             answer = _written(job, extracted, classification, route, template, tools, progress)
         answer = answer.model_copy(update={"not_sent_because": silence})
@@ -95,18 +100,13 @@ def preview(job: Job, extracted: Extracted, classification: Classification, rout
     label = classification.label
     specs = [spec for spec in (route.deliver or (TO_SENDER,)) if not spec.when or label in spec.when]
     template = route.template_for(label)
-    silence = _silence(job, extracted.mail, template, _recipient(job, extracted.mail), specs, label)
+    recipient = recipient_of(extracted.mail, job.sender)
+    silence = _silence(job, extracted.mail, template, recipient, specs, label)
     if silence:
         return Reply(not_sent_because=silence)
-    text, _ = render(templates, template, _context(job, extracted, classification, ""))
-    return Reply(template=template, subject=_subject(job, extracted), text=text)
-
-
-def _recipient(job: Job, mail: MailFacts | None) -> str:
-    """Whom a reply goes to: Reply-To, else From (RFC 5322 section 3.6.2), else the envelope's or folder's sender."""
-    if mail:
-        return mail.reply_to or mail.from_address or job.sender
-    return job.sender
+    allowed = allowed_in(route, recipient, classification)
+    text, _ = render(templates, template, _context(job, extracted, classification, "", allowed))
+    return Reply(template=template, subject=_subject(job, extracted, allowed), text=text)
 
 
 def _silence(
@@ -138,9 +138,10 @@ def _written(
         readable = [document for document in extracted.documents if document.status == "read"]
         free = tools.judge.free_text(readable, extracted.mail, classification, route, progress)
         words, tokens, notes = free.text, free.output_tokens, free.notes
-    context = _context(job, extracted, classification, words)
+    allowed = allowed_in(route, recipient_of(extracted.mail, job.sender), classification)
+    context = _context(job, extracted, classification, words, allowed)
     text, html = render(tools.settings.templates_dir, template, context)
-    subject = _subject(job, extracted)
+    subject = _subject(job, extracted, allowed)
     return Reply(
         template=template,
         subject=subject,
@@ -152,23 +153,41 @@ def _written(
     )
 
 
-def _subject(job: Job, extracted: Extracted) -> str:
-    return extracted.mail.subject if extracted.mail else job.subject or job.name
+def _subject(job: Job, extracted: Extracted, allowed: Allowed) -> str:
+    return without(extracted.mail.subject if extracted.mail else job.subject or job.name, allowed)
 
 
-def _context(job: Job, extracted: Extracted, classification: Classification, free_text: str) -> dict[str, Any]:
-    """What a reply template may use. Only values that were found in the documents are among `fields`."""
+def _context(
+    job: Job, extracted: Extracted, classification: Classification, free_text: str, allowed: Allowed
+) -> dict[str, Any]:
+    """What a reply template may use. Only values that were found in the documents are among `fields`.
+
+    Subject, names and summary are without links and addresses that are not `allowed`; a value with one was in review.
+    """
+    mail = extracted.mail or MailFacts()
+    shown = {"subject": without(mail.subject, allowed), "from_name": without(mail.from_name, allowed)}
+    documents = [
+        one.model_copy(update={"name": _file_name(one, allowed), "reason": without(one.reason, allowed)})
+        for one in extracted.documents
+    ]
     return {
         "job": {"id": job.id, "received_at": job.received_at},
-        "mail": extracted.mail or MailFacts(),
+        "mail": mail.model_copy(update=shown),
         "label": classification.label,
         "fields": classification.values(),
-        "summary": classification.summary,
+        "summary": without(classification.summary, allowed),
         "free_text": free_text,
-        "documents": extracted.documents,
-        "unreadable": [document for document in extracted.documents if document.status == "unreadable"],
+        "documents": documents,
+        "unreadable": [document for document in documents if document.status == "unreadable"],
         "language": _language(extracted.documents),
     }
+
+
+def _file_name(document: Document, allowed: Allowed) -> str:
+    """A document's name as a reply may tell it: without foreign links, and too short for a letter of its own."""
+    name = without(document.name, allowed)
+    half = LONGEST_NAME // 2
+    return name if len(name) <= LONGEST_NAME else f"{name[:half].rstrip()}\u2026{name[-half:].lstrip()}"
 
 
 def _language(documents: tuple[Document, ...]) -> str:
@@ -192,6 +211,7 @@ def render(templates: Path, name: str, context: Mapping[str, Any]) -> tuple[str,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["unlinked"] = unlinked
     text = environment.get_template(f"{name}.txt.j2").render(context).strip() + "\n"
     if not (templates / "reply" / f"{name}.html.j2").is_file():
         return text, ""

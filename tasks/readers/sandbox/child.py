@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import Unreadable
+from tasks.invisible import cleaned
 from tasks.readers import mail, ocr, picture, registry, signed
 from tasks.readers.content import Content, Source
 from tasks.readers.language import language_of
@@ -142,8 +143,9 @@ def _read(request: dict[str, Any], data: bytes, limits: Limits) -> Answer:
 
 
 def _header(content_type: str, content: Content, limits: Limits) -> dict[str, Any]:
-    text = tidy(content.text)
-    notes = list(content.notes)
+    seen, unseen = cleaned(content.text)
+    text = tidy(seen)
+    notes = [*content.notes, *unseen]
     if len(text) > limits.text_chars:
         notes.append(f"only the first {limits.text_chars} of {len(text)} characters were kept")
         text = text[: limits.text_chars]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.judging.sentences import LONGEST, clean, whole
+from tasks.links import Allowed
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ def test_a_sentence_with_an_address_goes_as_a_whole(address: str) -> None:
 def test_an_address_of_the_allow_list_stays() -> None:
     """The correspondent's own address may be repeated."""
     text = "We have noted jo@a.example as your address."
-    assert clean(text, frozenset({"jo@a.example"})) == text
+    assert clean(text, Allowed.of(["jo@a.example"])) == text
     assert clean(text) == ""
 
 
@@ -61,7 +62,7 @@ def test_a_sentence_of_the_other_side_is_not_ours_to_say() -> None:
     """A weak model repeats what it was told."""
     heard = "We are very unhappy with the lamps. They came late."
     assert (
-        clean("We are very unhappy with these lamps. Your letter has arrived.", frozenset(), heard)
+        clean("We are very unhappy with these lamps. Your letter has arrived.", heard=heard)
         == "Your letter has arrived."
     )
 
