@@ -14,6 +14,8 @@ from tasks.loops import over_cap
 from tasks.model import Judge
 from tasks.outages import Reporter
 from tasks.recorder import Recorder
+from tasks.review.answers import Answers
+from tasks.review.desk import Desk
 from tasks.stages.reply import Answering
 from tasks.stores import open_store
 from tasks.trust import Believing
@@ -37,6 +39,7 @@ class Workshop:
         self.answering = Answering(
             settings, judge, message_id_secret(settings), self._over_cap, ledger.deliveries.ordinals
         )
+        self.answers = Answers(settings, ledger, Desk(settings, ledger, self.blobs, lambda: self.routes))
         self.own_addresses = own_addresses(settings)
         self.believing = Believing(settings.trust, ledger.jobs.known)
 
