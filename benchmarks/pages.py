@@ -220,7 +220,9 @@ def watch(url: str, pid: int, clients: int, ledger_url: str) -> None:
     )
     for tokens in range(10, 51, 10):
         ledger.leases.beat([(claimed[1], {"phase": "reply", "tokens": tokens})])
-        time.sleep(1.5)
+        deadline = time.monotonic() + 60
+        while (not told[0] or told[0][-1][1] != tokens) and time.monotonic() < deadline:
+            time.sleep(0.05)  # the next change comes when the web process has seen this one
     after = rss(pid)
     for thread in threads:
         thread.join(30)

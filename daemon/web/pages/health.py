@@ -105,8 +105,8 @@ class Health:
 
     def _endpoints(self) -> Iterator[Line]:
         for one in states(self._ledger, self._settings):
-            waiting = f"; {one['waiting']} deliveries wait for it" if one["waiting"] else ""
-            failed = f"; {one['failed']} have failed" if one["failed"] else ""
+            waiting = f"; {_deliveries(one['waiting'], 'waits', 'wait')} for it" if one["waiting"] else ""
+            failed = f"; {_deliveries(one['failed'], 'has', 'have')} failed" if one["failed"] else ""
             name = f"Endpoint {one['name']}"
             if one["disabled_at"]:
                 said = f"gets nothing any more: {one['disabled_because']}{failed}"
@@ -121,3 +121,7 @@ class Health:
 def _trouble(one: Standing, now: int) -> str:
     lasts = f"has not worked for {span(now - one.since)}" if one.since else "does not work"
     return f"{lasts}: {one.reason}; {_NOW.get(one.state, one.state)}"
+
+
+def _deliveries(number: int, one: str, more: str) -> str:
+    return f"1 delivery {one}" if number == 1 else f"{number} deliveries {more}"

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from http import HTTPStatus
 from urllib.parse import quote
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from config.settings import Settings
+from daemon.web.pages import corrections
 from daemon.web.pages.ask import Ask, Stop
 from daemon.web.pages.job import about, found
 from daemon.web.pages.routing import Routing
 from daemon.web.pages.site import Site, to
-from tasks.clock import iso
 from tasks.ledger import Ledger
 from tasks.models import Job, State
 from tasks.review.desk import MOST_REASON, MOST_REPLY, By, Case, Desk, who_decided
@@ -77,12 +75,8 @@ def install(site: Site, settings: Settings, ledger: Ledger, routing: Routing, st
         where = f"/review/{following}" if following else "/review"
         return to(f"{where}?done={quote(f'{told.capitalize()}: {job.subject or job.name or job.id}')}")
 
-    def corrections(ask: Ask) -> Response:
-        headers = {"Content-Disposition": 'attachment; filename="corrections.jsonl"'}
-        return StreamingResponse(_corrections(ledger), media_type="application/x-ndjson", headers=headers)
-
     site.get("/review", listed)
-    site.get("/review/corrections.jsonl", corrections, "reviewer")
+    corrections.install(site, ledger, store)
     site.get("/review/{job}", shown, "reviewer")
     site.post("/review/{job}", decide, "reviewer")
 
@@ -114,31 +108,3 @@ def _following(ledger: Ledger, job: Job) -> str:
     """The next job that waits, else the first one; empty when there is none but this."""
     after = ledger.listing.queue((job.received_at, job.id), 1) or ledger.listing.queue(limit=2)
     return next((one.id for one in after if one.id != job.id), "")
-
-
-def _corrections(ledger: Ledger) -> Iterator[str]:
-    """Every approved decision as a labelled case: one JSON object a line."""
-    for one in ledger.decisions.all():
-        job = ledger.jobs.get(one.job_id) if one.verdict == "approved" else None
-        if job is None:
-            continue
-        yield (
-            json.dumps(
-                {
-                    "job": job.id,
-                    "source": job.source,
-                    "route": job.route,
-                    "subject": job.subject,
-                    "raw_sha256": job.raw_sha256,
-                    "label": one.label,
-                    "fields": one.fields,
-                    "corrected": one.corrects,
-                    "model_label": one.label_before,
-                    "model_fields": one.fields_before,
-                    "by": one.who,
-                    "at": iso(one.at),
-                },
-                ensure_ascii=False,
-            )
-            + "\n"
-        )
