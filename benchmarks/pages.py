@@ -189,18 +189,22 @@ def rss(pid: int) -> float:
 def watch(url: str, pid: int, clients: int, ledger_url: str) -> None:
     """Open streams, let a job change a few times, and see what each client was told and what all of them cost."""
     before = rss(pid)
-    last: list[int] = [-1] * clients
+    told: list[list[tuple[int, int]]] = [[] for _ in range(clients)]
     opened = threading.Barrier(clients + 1)
 
     def follow(number: int) -> None:
+        """Note the id of each event, and the tokens that it tells."""
         with httpx.stream("GET", f"{url}/ui/live/events", timeout=60, trust_env=False) as answer:
-            lines = answer.iter_lines()
+            lines, event = answer.iter_lines(), 0
             next(lines)
             opened.wait()
             for line in lines:
-                if line.startswith("data: "):
-                    last[number] = max((job["tokens"] for job in json.loads(line[6:])["jobs"]), default=0)
-                    if last[number] == 50:
+                if line.startswith("id: "):
+                    event = int(line[4:])
+                elif line.startswith("data: "):
+                    tokens = max((job["tokens"] for job in json.loads(line[6:])["jobs"]), default=0)
+                    told[number].append((event, tokens))
+                    if tokens == 50:
                         return
 
     threads = [threading.Thread(target=follow, args=(number,), daemon=True) for number in range(clients)]
@@ -216,14 +220,22 @@ def watch(url: str, pid: int, clients: int, ledger_url: str) -> None:
     )
     for tokens in range(10, 51, 10):
         ledger.leases.beat([(claimed[1], {"phase": "reply", "tokens": tokens})])
-        time.sleep(1.5)
+        deadline = time.monotonic() + 60
+        while (not told[0] or told[0][-1][1] != tokens) and time.monotonic() < deadline:
+            time.sleep(0.05)  # the next change comes when the web process has seen this one
     after = rss(pid)
     for thread in threads:
         thread.join(30)
-    told = sum(tokens == 50 for tokens in last)
-    print(f"  {clients} clients cost {after - before:.1f} MB; {told} of them were told the last change")
+    whole = sum(_is_whole(one) for one in told)
+    print(f"  {clients} clients cost {after - before:.1f} MB; {whole} of them were told each change, in order")
     ledger.jobs.cancel(claimed[0].id, why="benchmark")
     ledger.close()
+
+
+def _is_whole(told: list[tuple[int, int]]) -> bool:
+    """Whether a client got every event since its first one, and each of the five changes."""
+    ids = [event for event, _ in told]
+    return ids == list(range(ids[0], ids[0] + len(ids))) and {10, 20, 30, 40, 50} <= {tokens for _, tokens in told}
 
 
 def main() -> None:

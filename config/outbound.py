@@ -15,6 +15,14 @@ from config.signing import PUBLIC, decode_key, is_field_value, own_headers
 _ADDRESS = re.compile(r"[^\s\"<>()\[\]:;,\\@]+@[^\s\"<>()\[\]:;,\\@]+")
 
 
+def mail_addresses(value: tuple[str, ...]) -> tuple[str, ...]:
+    """The same, when each of them is a mail address. Raises ValueError."""
+    for address in value:
+        if not _ADDRESS.fullmatch(address) or not address.isprintable():
+            raise ValueError(f'{address!r} is no mail address; write mail = ["admin@example.org"]')
+    return value
+
+
 class SmtpOut(Section):
     """The smarthost that replies are handed to, and who they come from."""
 
@@ -154,10 +162,4 @@ class Alerts(Section):
     )
     per_hour: int = Field(20, ge=1, description="Alerts sent within an hour at most; more are stored, and one says so.")
 
-    @field_validator("mail")
-    @classmethod
-    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for address in value:
-            if not _ADDRESS.fullmatch(address) or not address.isprintable():
-                raise ValueError(f'{address!r} is no mail address; write mail = ["admin@example.org"]')
-        return value
+    _addresses = field_validator("mail")(mail_addresses)

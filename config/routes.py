@@ -43,7 +43,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
 TrustName = Literal["dmarc", "dkim", "allowed", "known"]
 
 
-def _one_or_more(value: Any) -> Any:
+def one_or_more(value: Any) -> Any:
+    """A word of TOML as a list of one."""
     return (value,) if isinstance(value, str) and value else value or ()
 
 
@@ -61,7 +62,7 @@ class Match(Section):
     file_type: str = Field(
         "", description="Content type of one of the documents, as a shell pattern: `application/pdf`."
     )
-    trust: Annotated[tuple[TrustName, ...], BeforeValidator(_one_or_more)] = Field(
+    trust: Annotated[tuple[TrustName, ...], BeforeValidator(one_or_more)] = Field(
         (),
         description="What has to be known about a mail's sender, one word or several of which each has to hold: `dmarc` "
         "(the server named in authserv_id says pass), `dkim` (signed by the domain of From), `allowed` (on the list in "
@@ -87,7 +88,7 @@ class FieldSpec(Section):
         pattern="^([A-Z]{2})?$",
         description="For phone: country, such as `DE`, of numbers written without a country code; empty: they are refused.",
     )
-    xml: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = Field(
+    xml: Annotated[tuple[str, ...], BeforeValidator(one_or_more)] = Field(
         (),
         description="Where the value stands in an electronic invoice or other XML: what the job's page calls its line, "
         "such as `Total with tax` or `LegalMonetaryTotal / PayableAmount`; of several the first that is there. "

@@ -28,6 +28,7 @@ from config.imap import ImapAccount
 from config.inbound import FolderListener, SmtpListener, WebhookSource, WebListener
 from config.outbound import Alerts, SmtpOut, WebhookEndpoint
 from config.pages import PagesSettings
+from config.review import ReviewSettings
 from config.storage import BlobSettings
 from config.trust import TrustSettings
 
@@ -71,6 +72,7 @@ class Settings(BaseSettings):
     smtp: SmtpListener = SmtpListener()
     web: WebListener = WebListener()
     pages: PagesSettings = PagesSettings()
+    review: ReviewSettings = ReviewSettings()
     imap: dict[str, ImapAccount] = Field(default_factory=dict, description="Mailboxes by name.")
     folder: dict[str, FolderListener] = Field(default_factory=dict, description="Drop folders by name.")
     webhook: dict[str, WebhookSource] = Field(default_factory=dict, description="Webhook sources by name.")

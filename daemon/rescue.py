@@ -23,6 +23,7 @@ from tasks.heart import is_gone, this_process
 from tasks.ledger import Held, Ledger, Look
 from tasks.models import Stage
 from tasks.recorder import Recorder
+from tasks.review.questions import Asking
 
 FRESH_MS = 1500  # a job this young is still with the one who accepted it
 BATCH = 500
@@ -188,6 +189,7 @@ def run(
     ledger = Ledger.open(settings.ledger)
     rescue = Rescue(settings, ledger, make_app(settings))
     slow, watcher, backfill = SlowTick(settings, ledger), Watcher(settings, ledger), Backfill(ledger)
+    asking = Asking(settings, ledger)
     recorder = Recorder(ledger, rescue.tally.owner)
     recorder.start()
     ready(f"rescue every {settings.rescue.tick:g} s")
@@ -201,6 +203,7 @@ def run(
             ledger.tallies.count_arrivals(meters.RECEIVED.name)
             slow.step()
             backfill.step()
+            asking.step()
         except Unavailable as error:
             watcher.ledger_down(error)
         alive()

@@ -27,6 +27,7 @@ def own_addresses(settings: Settings) -> frozenset[str]:
     given = [
         *settings.smtp_out.own_addresses,
         parseaddr(settings.smtp_out.sender)[1],
+        parseaddr(settings.review.sender)[1],
         *(account.address or account.user for account in settings.imap.values()),
     ]
     return frozenset(address.lower() for address in given if "@" in address)

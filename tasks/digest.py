@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
 from config.settings import Settings
 from tasks.alerts import AlertPart, AlertPayload, mail_of
 from tasks.clock import DAY_MS, iso
@@ -18,9 +15,10 @@ from tasks.errors import Permanent
 from tasks.ids import new_job_id
 from tasks.ledger import Ledger, Notice
 from tasks.ledger.digests import Day
+from tasks.letters import filled
 
 PREFIX = "digest:"
-FILE = "digest.txt.j2"
+FILE = "digest/digest.txt.j2"
 LISTED = 20
 """Jobs in a list; the mail says when there are more."""
 LONGEST_MS = 7 * DAY_MS
@@ -74,29 +72,5 @@ def _disabled(ledger: Ledger) -> list[dict[str, str]]:
 
 
 def _text(settings: Settings, day: Day, disabled: list[dict[str, str]]) -> str:
-    folder = settings.templates_dir / "digest"
-    environment = ImmutableSandboxedEnvironment(
-        loader=jinja2.FileSystemLoader(folder),
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,  # plain text
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"iso": iso, "line": _one_line}
-    try:
-        text = environment.get_template(FILE).render(
-            day=day, disabled=disabled, url=settings.web.public_url.rstrip("/")
-        )
-    except jinja2.TemplateNotFound:
-        raise Permanent(
-            f"template {folder / FILE} is missing; copy it from the templates that Postroom ships"
-        ) from None
-    except jinja2.TemplateError as error:
-        raise Permanent(f"template digest/{FILE}: {error}") from None
-    return text.strip()
-
-
-def _one_line(text: str, length: int = 100) -> str:
-    """Somebody else's words: on one line, not longer than `length`, nothing that cannot be seen."""
-    flat = " ".join("".join(one if one.isprintable() else " " for one in text).split())
-    return flat if len(flat) <= length else f"{flat[: length - 1]}\N{HORIZONTAL ELLIPSIS}"
+    url = settings.web.public_url.rstrip("/")
+    return filled(settings.templates_dir, FILE, day=day, disabled=disabled, url=url)

@@ -82,6 +82,18 @@ def no_reply_because(
     return ""
 
 
+def written_by_machine(headers: Mapping[str, list[str]], envelope: Envelope, facts: MailFacts) -> str:
+    """Why a mail is nobody's own words (a bounce, an absence notice, a forgery), in plain words; empty when it may be.
+
+    Raises nothing. Mail from a list or in our own name is not meant here: a person may have written it.
+    """
+    seen = Seen(headers, envelope, facts, frozenset())
+    for rule in RULES:
+        if rule.name in _MACHINES_OWN and (found := rule.finds(seen)):
+            return f"{found} ({rule.source})"
+    return ""
+
+
 def over_cap(times: Sequence[int], now: int, caps: Sequence[tuple[int, int]]) -> str:
     """Why one correspondent gets no more replies for now; empty when there is room.
 
@@ -217,3 +229,17 @@ RULES = (
     Rule("hops", "RFC 5321 section 6.3", _hops),
 )
 """All rules, in the order in which they are asked."""
+_MACHINES_OWN = frozenset(
+    {
+        "null sender",
+        "report",
+        "auto-submitted",
+        "precedence",
+        "other responder",
+        "bounce mark",
+        "own mail",
+        "DMARC",
+        "hops",
+    }
+)
+"""Those that tell that no person wrote the mail, or not the one in From."""

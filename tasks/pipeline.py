@@ -29,6 +29,7 @@ from tasks.models import (
     Stage,
     State,
 )
+from tasks.review.tokens import masked
 from tasks.routing import choose, mapped_by
 from tasks.sending import send_all
 from tasks.stages.classify import classify
@@ -95,16 +96,25 @@ def _extract(shop: Workshop, job: Job, held: Held) -> Done:
     else:
         extracted = extract(job, raw, shop.reading_tools())
     mail = extracted.mail
-    told = {"subject": (taken.subject if taken else "") or job.name}
+    told: dict[str, Any] = {"subject": (taken.subject if taken else "") or job.name}
     if mail:
         told = {"subject": mail.subject, "message_id": mail.message_id}
     if mail and not job.sender:
         told["sender"] = mail.from_address
+    answer = shop.answers.take(job, extracted)
+    if mail and answer:  # of a reviewer: it is no business of the routes, and what it refers to is nobody else's
+        told |= {"stage": None, "state": answer.state.value, "reason": answer.reason}
+        hidden = {"in_reply_to": masked(mail.in_reply_to), "references": tuple(map(masked, mail.references))}
+        mail = mail.model_copy(update=hidden)
     unreadable = sum(document.status == "unreadable" for document in extracted.documents)
     return Done(
         value={"mail": mail.model_dump() if mail else None},
         job=told,
-        facts={"documents": len(extracted.documents), "unreadable": unreadable},
+        facts={
+            "documents": len(extracted.documents),
+            "unreadable": unreadable,
+            **({"answer": answer.what} if answer else {}),
+        },
         texts=extracted.documents,
     )
 

@@ -16,6 +16,8 @@ from tasks.model import Judge
 from tasks.outages import Reporter
 from tasks.readers import Known
 from tasks.recorder import Recorder
+from tasks.review.answers import Answers
+from tasks.review.desk import Desk
 from tasks.stages.extract import Tools as ExtractTools
 from tasks.stages.reply import Answering
 from tasks.stores import open_store
@@ -49,6 +51,7 @@ class Workshop:
         self.recorder: Recorder = before.recorder if before else Recorder(ledger, self.owner)
         self._secret = message_id_secret(settings)
         self.answering = Answering(settings, judge, self._secret, self._over_cap, ledger.deliveries.ordinals)
+        self.answers = Answers(settings, ledger, Desk(settings, ledger, self.blobs, lambda: self.routes))
         self._own_addresses = own_addresses(settings)
         self._believing = Believing(settings.trust, ledger.jobs.known)
 

@@ -19,6 +19,7 @@ from tasks.ledger.leases import Held, Lease, Leases
 from tasks.ledger.listing import Listing
 from tasks.ledger.notices import Notice, Notices
 from tasks.ledger.outages import Outage, Outages
+from tasks.ledger.questions import Questions
 from tasks.ledger.readings import Readings
 from tasks.ledger.redeliveries import Redeliveries, Redelivery, Wanted, obstacle
 from tasks.ledger.rescues import Look, Rescues
@@ -90,6 +91,7 @@ class Ledger:
         self.listing = Listing(self.database, self.search)
         self.figures = Figures(self.database)
         self.decisions = Decisions(self.database)
+        self.questions = Questions(self.database)
         self.visitors = Visitors(self.database)
 
     @classmethod

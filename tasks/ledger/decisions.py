@@ -30,6 +30,7 @@ decisions = sa.Table(
     sa.Column("fields_before", sa.JSON, nullable=False),
     sa.Column("fields", sa.JSON, nullable=False),
     sa.Column("reply_text", Text, nullable=False),
+    sa.Column("mail", Text, nullable=False, default="", server_default=""),
     sa.Index(None, "job_id"),
 )
 
@@ -49,6 +50,8 @@ class Decision(Noun):
     fields: dict[str, str]
     reply_text: str = ""
     """The reply in the reviewer's own words; empty: as the template writes it."""
+    mail: str = ""
+    """The job of the mail that decided; empty when it was done on the page."""
 
     @property
     def corrects(self) -> bool:
@@ -145,7 +148,9 @@ def _judge(connection: sa.Connection, decision: Decision, judged: Classification
 
 def _record(connection: sa.Connection, decision: Decision, event: str) -> None:
     connection.execute(sa.insert(decisions).values(**decision.model_dump()))
-    detail = {"by": decision.who, "why": decision.reason, "corrected": decision.corrects}
+    detail: dict[str, Any] = {"by": decision.who, "why": decision.reason, "corrected": decision.corrects}
+    if decision.mail:
+        detail |= {"how": "by mail", "mail": decision.mail}
     row = event_row(decision.job_id, event, Stage.REPLY, detail, decision.at)
     connection.execute(sa.insert(events).values(row))
 

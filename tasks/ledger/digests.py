@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tasks.ledger.engine import Database
+from tasks.ledger.notices import REVIEWS
 from tasks.ledger.schema import deliveries, jobs
 from tasks.models import OWN_SOURCE, Noun, State
 
@@ -66,7 +67,7 @@ class Digests:
         own = (jobs.c.received_at >= since) & (jobs.c.received_at < until) & (jobs.c.source == OWN_SOURCE)
         review = jobs.c.state == State.REVIEW.value
         failed = (jobs.c.state == State.FAILED.value) & (jobs.c.updated_at >= since) & (jobs.c.updated_at < until)
-        alerts = own & ~jobs.c.key.startswith(prefix, autoescape=True)
+        alerts = own & ~jobs.c.key.startswith(prefix, autoescape=True) & ~REVIEWS
         with self._database.read() as connection:
 
             def by(column: sa.Column[Any]) -> dict[str, int]:

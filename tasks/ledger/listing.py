@@ -22,8 +22,6 @@ WINDOW = 10_000
 """Jobs that one page looks at, at most."""
 FOUND = 4_000
 """Jobs found by words that one page looks at, at most, when more than words is asked for."""
-_PART = 500
-"""Jobs found by words whose state and the like are asked for at once."""
 _COLUMNS = [jobs.c[name] for name in JOB_COLUMNS]
 Place = tuple[int, str]
 """When a job was received (milliseconds) and its id; with words: its place in the index and an empty text."""
@@ -122,24 +120,14 @@ class Listing:
         return Page(tuple(found), (last.received_at, last.id) if last else None, WINDOW if last else 0)
 
     def _found(self, wanted: Wanted, before: Place | None, limit: int) -> Page:
-        plain = not (wanted.states or wanted.label or wanted.source or wanted.route or wanted.since or wanted.until)
-        most = limit + 1 if plain else FOUND
-        matches = self._search.matching(wanted.words, before[0] if before else None, most)
-        found: list[tuple[int, str]] = []
-        for start in range(0, len(matches), _PART):
-            part = matches[start : start + _PART]
-            fitting = self._fitting(wanted, [job_id for _, job_id in part])
-            found += [one for one in part if one[1] in fitting]
-            if len(found) > limit:
-                return Page(self._whole(found[:limit]), (found[limit - 1][0], ""))
-        if len(matches) == most:
-            return Page(self._whole(found), (matches[-1][0], ""), 0 if plain else most)
-        return Page(self._whole(found), None)
-
-    def _fitting(self, wanted: Wanted, job_ids: list[str]) -> set[str]:
-        query = _between(sa.select(jobs.c.id), wanted, None).where(jobs.c.id.in_(job_ids), *_fits(wanted))
-        with self._database.read() as connection:
-            return {str(row[0]) for row in connection.execute(query)}
+        last = before[0] if before else None
+        fits = [*_since(wanted), *_fits(wanted)]
+        most = FOUND if fits else limit + 1
+        found = self._search.matching(wanted.words, last, most, fits, limit + 1)
+        if len(found) > limit:
+            return Page(self._whole(found[:limit]), (found[limit - 1][0], ""))
+        end = self._search.last_of(wanted.words, last, most) if fits else None
+        return Page(self._whole(found), None if end is None else (end, ""), 0 if end is None else most)
 
     def _whole(self, found: list[tuple[int, str]]) -> tuple[Job, ...]:
         known = self._search.jobs([job_id for _, job_id in found])
@@ -161,11 +149,12 @@ def _between(
         below = sa.tuple_(sa.literal(before[0]), sa.literal(before[1]))
         # the first condition says it again for planners that use no index for a row of values
         query = query.where(jobs.c.received_at <= before[0], sa.tuple_(jobs.c.received_at, jobs.c.id) < below)
-    if wanted.since is not None:
-        query = query.where(jobs.c.received_at >= wanted.since)
-    if wanted.until is not None:
-        query = query.where(jobs.c.received_at < wanted.until)
-    return query
+    return query.where(*_since(wanted))
+
+
+def _since(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+    found: list[sa.ColumnElement[bool]] = [] if wanted.since is None else [jobs.c.received_at >= wanted.since]
+    return found if wanted.until is None else [*found, jobs.c.received_at < wanted.until]
 
 
 def _fits(wanted: Wanted) -> list[sa.ColumnElement[bool]]:

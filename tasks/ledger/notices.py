@@ -28,6 +28,14 @@ class Notice:
     """Milliseconds since the epoch."""
     untold: str = "[alerts] names nobody to tell: it was logged"
     """Why nobody is told."""
+    about: str = ""
+    """A job that it is about; its story tells of it, too."""
+    event: str = ""
+    """What that story calls it."""
+
+
+REVIEWS = jobs.c.key.startswith("review")
+"""Notices that ask about one job, or answer who decides it: they are no alerts."""
 
 
 class Notices:
@@ -37,9 +45,9 @@ class Notices:
         self._database = database
 
     def told_since(self, since: int) -> int:
-        """How many were sent to somebody, or wait to be, since then (milliseconds)."""
+        """How many alerts were sent to somebody, or wait to be, since then (milliseconds)."""
         sent = sa.exists().where(deliveries.c.job_id == jobs.c.id)
-        own = sa.select(sa.func.count()).where(jobs.c.source == OWN_SOURCE, jobs.c.received_at >= since, sent)
+        own = sa.select(sa.func.count()).where(jobs.c.source == OWN_SOURCE, jobs.c.received_at >= since, sent, ~REVIEWS)
         with self._database.read() as connection:
             return int(connection.execute(own).scalar_one())
 
@@ -57,7 +65,11 @@ class Notices:
             if planned:
                 connection.execute(sa.insert(deliveries), planned)
             detail = {"key": notice.key, "deliveries": len(planned)}
-            connection.execute(sa.insert(events).values(event_row(notice.job_id, "alert", None, detail, notice.at)))
+            told = [event_row(notice.job_id, "alert", None, detail, notice.at)]
+            if notice.about:
+                detail = {"job": notice.job_id, "mails": len(planned)}
+                told.append(event_row(notice.about, notice.event, None, detail, notice.at))
+            connection.execute(sa.insert(events), told)
         return True
 
 

@@ -22,6 +22,8 @@ MOST_CHARACTERS = 60_000
 """Of one job; what is longer is found by its beginning."""
 MOST_WORDS = 12
 """Words of a query; more are left out."""
+MOST_ENDINGS = 50
+"""Words that a beginning may stand for to be looked for by name."""
 _WORD = re.compile(r"[^\W_]+")
 _UNREAD = (State.RECEIVED.value, State.FETCHING.value, State.EXTRACTING.value)
 
@@ -49,22 +51,31 @@ class Search:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def matching(self, query: str, before: int | None, most: int) -> list[tuple[int, str]]:
+    def matching(
+        self, query: str, before: int | None, most: int, fits: Sequence[sa.ColumnElement[bool]] = (), limit: int = 0
+    ) -> list[tuple[int, str]]:
         """The newest `most` jobs with all words of `query`, as (place in the index, job id), below `before`.
 
-        What is written together (`INV-2026`, an address) has to stand together. A last word that is found nowhere as it
-        is is taken for a beginning: looking for beginnings costs as much as there are jobs with them.
+        Of these, where conditions on jobs are given, the newest `limit` that fit. What is written together (`INV-2026`,
+        an address) has to stand together. A last word that is found nowhere as it is is taken for a beginning.
         """
-        phrases = [" ".join(words) for part in query.split() if (words := words_of(part))][:MOST_WORDS]
-        if not phrases:
-            return []
         with self._database.read() as connection:
-            whole = self._asked(phrases, "")
-            is_word = before is None or connection.execute(self._newest(None, 1), whole).first()
-            found = connection.execute(self._newest(before, most), whole).all() if is_word else []
-            if not found and (before is None or not is_word):
-                found = connection.execute(self._newest(before, most), self._asked(phrases, "*")).all()
-        return [(row.n, row.job_id) for row in found]
+            asked = self._asked(connection, query)
+            if not asked:
+                return []
+            found = self._newest(before, most).subquery()
+            wanted = sa.select(found.c.n, search_docs.c.job_id).join(search_docs, search_docs.c.n == found.c.n)
+            if fits:
+                wanted = wanted.join(jobs, jobs.c.id == search_docs.c.job_id).where(*fits).limit(limit)
+            return [(row.n, row.job_id) for row in connection.execute(wanted.order_by(found.c.n.desc()), asked)]
+
+    def last_of(self, query: str, before: int | None, most: int) -> int | None:
+        """The lowest place of the newest `most` matches below `before`; None when there are fewer."""
+        with self._database.read() as connection:
+            asked = self._asked(connection, query)
+            last = self._newest(before, most).offset(most - 1).limit(1)
+            lowest: int | None = connection.execute(last, asked).scalar_one_or_none() if asked else None
+        return lowest
 
     def jobs(self, job_ids: Sequence[str]) -> dict[str, Job]:
         """These jobs, by id."""
@@ -91,22 +102,53 @@ class Search:
                     index(connection, self._database.is_sqlite, job_id)
         return (rows[-1].id if len(rows) == most else ""), len(missing)
 
-    def _newest(self, before: int | None, most: int) -> sa.Select[tuple[int, str]]:
+    def _newest(self, before: int | None, most: int) -> sa.Select[int]:
         place = search_words.c.rowid if self._database.is_sqlite else search_words.c.n
         condition = "search_words MATCH :asked" if self._database.is_sqlite else "words @@ to_tsquery('simple', :asked)"
         inner = sa.select(place.label("n")).where(sa.text(condition)).order_by(place.desc()).limit(most)
-        if before is not None:
-            inner = inner.where(place < before)
-        found = inner.subquery()
-        asked = sa.select(found.c.n, search_docs.c.job_id).join(search_docs, search_docs.c.n == found.c.n)
-        return asked.order_by(found.c.n.desc())
+        return inner if before is None else inner.where(place < before)
 
-    def _asked(self, phrases: list[str], ending: str) -> dict[str, str]:
-        """The phrases in the database's own language; `ending` is `*` when the last word is a beginning."""
-        if self._database.is_sqlite:
-            return {"asked": " ".join(f'"{one}"' for one in phrases) + ending}
-        lexemes = [" <-> ".join(f"'{word}'" for word in one.split()) for one in phrases]
-        return {"asked": " & ".join(f"({one})" for one in lexemes)[:-1] + (":*)" if ending else ")")}
+    def _asked(self, connection: sa.Connection, query: str) -> dict[str, str]:
+        """The query in the database's own language, its last word as a beginning if need be; empty: nothing fits."""
+        phrases = [" ".join(words) for part in query.split() if (words := words_of(part))][:MOST_WORDS]
+        if not phrases:
+            return {}
+        if not self._database.is_sqlite:
+            lexemes = [" <-> ".join(f"'{word}'" for word in one.split()) for one in phrases]
+            whole = {"asked": " & ".join(f"({one})" for one in lexemes)}
+            return whole if self._any(connection, whole) else {"asked": whole["asked"][:-1] + ":*)"}
+        whole = {"asked": " ".join(f'"{one}"' for one in phrases)}
+        return whole if self._any(connection, whole) else self._beginning(connection, phrases)
+
+    def _any(self, connection: sa.Connection, asked: dict[str, str]) -> bool:
+        return connection.execute(self._newest(None, 1), asked).first() is not None
+
+    def _beginning(self, connection: sa.Connection, phrases: list[str]) -> dict[str, str]:
+        """SQLite: the last word as any of the words that begin so.
+
+        FTS5 gathers all jobs that have one of them before it gives the newest; of words that are named it reads the
+        newest only.
+        """
+        start, _, word = phrases[-1].rpartition(" ")
+        endings = _endings(connection, word)
+        if len(endings) > MOST_ENDINGS:
+            return {"asked": " ".join(f'"{one}"' for one in phrases) + "*"}
+        any_of = " OR ".join(f'"{f"{start} {one}".strip()}"' for one in endings)
+        return {"asked": " AND ".join([*(f'"{one}"' for one in phrases[:-1]), f"({any_of})"])} if endings else {}
+
+
+def _endings(connection: sa.Connection, beginning: str) -> list[str]:
+    """The words of the index that begin so, one more than MOST_ENDINGS at most; each is found by one step in it."""
+    found: list[str] = []
+    at = beginning
+    query = sa.text("SELECT term FROM search_words_terms WHERE term >= :at LIMIT 1")
+    while len(found) <= MOST_ENDINGS:
+        term = connection.execute(query, {"at": at}).scalar_one_or_none()
+        if term is None or not term.startswith(beginning):
+            break
+        found.append(term)
+        at = term + "0"  # no word has a character that sorts before it
+    return found
 
 
 def index(connection: sa.Connection, is_sqlite: bool, job_id: str) -> None:

@@ -26,7 +26,7 @@ def _accept(settings: Settings, numbers: range) -> None:
             intake.accept(envelope(f"m{number}"), b"Subject: Bill\r\n\r\nPay.")
 
 
-def _extract(job: Job, _raw: bytes, _own: frozenset[str], _believing: object) -> Extracted:
+def _extract(job: Job, _raw: bytes, _tools: object) -> Extracted:
     text = Document(ordinal=0, name="body", content_type="text/plain", size=4, sha256=job.raw_sha256, text="Pay.")
     return Extracted(mail=MailFacts(subject="Bill"), documents=(text,))
 

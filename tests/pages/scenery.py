@@ -132,7 +132,7 @@ def desk(folder: Path, **sections: Any) -> Iterator[Desk]:
     """An empty desk in `folder`, with these sections of postroom.toml."""
     given: dict[str, Any] = {
         "state_dir": folder / "state",
-        "routes_dir": _routes(folder),
+        "routes_dir": routes_in(folder),
         "broker_url": "redis://127.0.0.1:9/0",
         "smtp_out": {"sender": "office@harbourlane.example", "domain": "harbourlane.example"},
         "endpoint": {"results": {"url": "http://127.0.0.1:9/none", "allow_private": True}},
@@ -185,7 +185,7 @@ def _envelope(one: Input) -> Envelope:
     return Envelope(source=source, kind=Kind.EVENT, key=one.name, content_type="application/json", headers=headers)
 
 
-def _routes(folder: Path) -> Path:
+def routes_in(folder: Path) -> Path:
     """The shipped routes, with deliveries as the demo adds them."""
     target = folder / "routes"
     target.mkdir(parents=True)

@@ -7,11 +7,14 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from daemon.demo.inputs import Expected
+from daemon.demo.run import INPUTS
 from tasks.models import Envelope, Kind, Stage, State
+from tests.pages.browsing import USERS
 from tests.pages.scenery import Desk, a_day, desk, web
+from tests.standin_model import standing_in
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 WIDE, PHONE = (1200, 800), (390, 844)
@@ -22,8 +25,11 @@ def main() -> None:
     """Write docs/pages-NAME.png for each page, and some in the dark and on a phone."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        desk(Path(folder)) as made,
+        standing_in("order") as model,
+        desk(Path(folder), model={"host": model.url}) as made,
         web(made) as url,
+        desk(Path(folder) / "guarded", pages=USERS) as guarded,
+        web(guarded) as guarded_url,
         sync_playwright() as tool,
     ):
         a_day(made, slow=True)
@@ -47,7 +53,21 @@ def main() -> None:
         _shoot(browser, f"{url}/ui/jobs/{invoice}", "job-dark", WIDE, scheme="dark")
         _shoot(browser, f"{url}/ui/jobs", "jobs-phone", PHONE)
         _shoot(browser, f"{url}/ui/review/{order}", "decide-phone", PHONE)
+        _shoot(browser, f"{guarded_url}/ui/login", "login", (700, 460))
+        _tried(browser, url)
         browser.close()
+
+
+def _tried(browser: Browser, url: str) -> None:
+    """What the try-out tells of a file."""
+    context = browser.new_context(viewport={"width": WIDE[0], "height": WIDE[1]})
+    page = context.new_page()
+    page.goto(f"{url}/ui/try")
+    page.get_by_label("File").set_input_files(INPUTS / "07-two-attachments" / "message.eml")
+    page.get_by_role("button", name="Try it").click()
+    page.get_by_text("Would go").first.wait_for()
+    _save(page, "tried")
+    context.close()
 
 
 def _one_under_way(made: Desk) -> None:
@@ -81,10 +101,14 @@ def _shoot(browser: Browser, address: str, name: str, size: tuple[int, int], sch
         picture.scroll_into_view_if_needed()
     page.wait_for_timeout(500)
     page.evaluate("scrollTo(0, 0)")
+    _save(page, name)
+    context.close()
+
+
+def _save(page: Page, name: str) -> None:
     shot = Image.open(io.BytesIO(page.screenshot(full_page=True)))
     small = shot.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
     small.save(DOCS / f"pages-{name}.png", optimize=True)
-    context.close()
 
 
 if __name__ == "__main__":

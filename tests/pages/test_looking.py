@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,11 +18,13 @@ import pytest
 
 from daemon.web.pages.charts import Bar, columns, nice, rows
 from daemon.web.pages.evidence import pages_of
+from daemon.web.pages.live import Hub
 from tasks.clock import now_ms
 from tasks.models import Document, Field, Stage, State
 from tests.conftest import envelope
 from tests.pages.browsing import Browser
 from tests.pages.scenery import Desk, desk, web
+from tests.standin_model import standing_in
 
 Shown = list[dict[str, Any]]
 MAIL = b"From: Ada <ada@sender.example>\r\nTo: office@harbourlane.example\r\nSubject: {}\r\n\r\nPlease call me.\r\n"
@@ -155,6 +160,104 @@ def test_the_live_page_follows_tokens(tmp_path: Path) -> None:
             assert (job["phase"], job["words"]) == ("label", "being read")
         made.ledger.jobs.cancel(job_id, why="test")
         until(one, lambda jobs: not jobs)
+
+
+def test_the_live_page_tells_each_change_to_each(tmp_path: Path) -> None:
+    """Twelve changes, one after the other is told: every watcher gets every event, in order and once."""
+    with desk(tmp_path) as made, web(made) as url, contextlib.ExitStack() as stack:
+        watchers = [stack.enter_context(numbered(url)) for _ in range(5)]
+        for one in watchers:
+            next(one)
+        made.intake.accept(envelope("live"), MAIL)
+        claimed = made.ledger.leases.claim(
+            made.ledger.jobs.page()[0].id, Stage.EXTRACT, State.EXTRACTING, made.shop.owner
+        )
+        assert claimed
+        seen: list[list[tuple[int, int]]] = [[] for _ in watchers]
+        for tokens in range(1, 13):
+            made.ledger.leases.beat([(claimed[1], {"phase": "reply", "tokens": tokens})])
+            while not seen[0] or seen[0][-1][1] != tokens:
+                seen[0].append(next(watchers[0]))
+        for told, stream in zip(seen[1:], watchers[1:], strict=True):  # these did not read meanwhile
+            while not told or told[-1][1] != 12:
+                told.append(next(stream))
+        for told in seen:
+            ids = [event for event, _ in told]
+            assert ids == list(range(ids[0], ids[0] + len(ids)))
+            assert [tokens for _, tokens in told if tokens] == list(range(1, 13))
+
+
+@contextmanager
+def numbered(url: str) -> Iterator[Iterator[tuple[int, int]]]:
+    """The events of a live stream: the id, and the most tokens that a job has."""
+
+    def told(answer: httpx.Response) -> Iterator[tuple[int, int]]:
+        event = 0
+        for line in answer.iter_lines():
+            if line.startswith("id: "):
+                event = int(line[4:])
+            elif line.startswith("data: "):
+                yield event, max((job["tokens"] for job in json.loads(line[6:])["jobs"]), default=0)
+
+    with httpx.stream("GET", f"{url}/ui/live/events", timeout=60, trust_env=False) as answer:
+        yield told(answer)
+
+
+def test_one_who_reads_late_gets_what_was_kept(tmp_path: Path) -> None:
+    """The hub keeps the last events for who is behind, and whoever begins gets the newest alone."""
+    with desk(tmp_path) as made:
+        hub = Hub(made.ledger, threading.Event())
+
+        async def read() -> list[list[bytes]]:
+            slow, late = hub.frames(), hub.frames()
+            found: list[list[bytes]] = [[await anext(slow), await anext(slow)], []]
+            hub._frames.clear()
+            for version in range(hub._version + 1, hub._version + 6):
+                hub._frames.append((version, b"%d" % version))
+                hub._version = version
+            found[0] += [await anext(slow) for _ in range(5)]
+            found[1] += [await anext(late), await anext(late)]
+            hub._stop.set()
+            await slow.aclose()  # type: ignore[attr-defined]  # a generator
+            await late.aclose()  # type: ignore[attr-defined]  # a generator
+            return found
+
+        slow, late = asyncio.run(read())
+        assert slow[2:] == [b"2", b"3", b"4", b"5", b"6"]
+        assert late[1:] == [b"6"]
+
+
+def test_breakers_are_told_in_plain_words(tmp_path: Path) -> None:
+    """What workers have trouble with, since when and what that means for jobs; then that it is over."""
+    with desk(tmp_path) as made, web(made) as url:
+        name, now = f"smtp:{made.settings.smtp_out.host}:{made.settings.smtp_out.port}", now_ms()
+        made.ledger.outages.failed(name, now - 300_000, now, "connection refused", settle_ms=0, open_until=now + 60_000)
+        deadline = time.monotonic() + 60
+        while "Still looking" in (page := Browser(url).get("/").text):
+            assert time.monotonic() < deadline
+        assert (
+            "<strong>The mail server 127.0.0.1:25</strong> has not worked for 5 minutes: connection refused; workers"
+            in page
+        )
+        assert "lose no attempt" in page
+        assert "no trouble with the model server http://" in page
+
+
+def test_the_tryout_asks_the_configured_model(tmp_path: Path) -> None:
+    """Over HTTP, as workers do: its label, its share, its words in the reply; one that is away is told."""
+    with standing_in("order") as model, desk(tmp_path, model={"host": model.url}) as made, web(made) as url:
+        browser = Browser(url)
+        form = {"csrf": browser.token("/try"), "source": "smtp"}
+        page = browser.http.post("/ui/try", data=form, files={"file": ("a.eml", MAIL, "message/rfc822")}).text
+        assert model.asked >= 2
+        assert "order" in page
+        assert re.search(r"Route post,\s+100\s%", re.sub(r"<[^>]+>", "", page))
+        assert "Thank you for your message. We are looking into it." in page
+        assert made.ledger.jobs.counts() == {}
+        model.mode = "out of memory"
+        answer = browser.http.post("/ui/try", data=form, files={"file": ("a.eml", MAIL, "message/rfc822")})
+        assert answer.status_code in (409, 503)
+        assert "system memory" in answer.text or "try again" in answer.text
 
 
 def until(stream: Iterator[Shown], holds: Callable[[Shown], bool]) -> Shown:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import tomllib
+import zipfile
 from collections.abc import Iterator
 
 import httpx
@@ -179,6 +182,7 @@ def test_viewers_look_and_do_not_decide(house: tuple[Desk, str], waiting: Job) -
     assert f"/ui/jobs/{waiting.id}" in vera.get("/review").text
     assert vera.get(f"/review/{waiting.id}").status_code == 403
     assert vera.get("/review/corrections.jsonl").status_code == 403
+    assert vera.get("/review/cases.zip").status_code == 403
     assert vera.post(f"/review/{waiting.id}", "/jobs", action="approve", seen="3").status_code == 403
 
 
@@ -196,3 +200,19 @@ def test_decisions_are_exported_as_labelled_cases(house: tuple[Desk, str], waiti
     case = cases[waiting.id]
     assert (case["label"], case["model_label"], case["corrected"], case["by"]) == ("invoice", "invoice", True, "ben")
     assert (case["fields"]["total"], case["model_fields"]["total"]) == ("700.00", "761.60")
+
+
+def test_decisions_are_cases_for_eval(house: tuple[Desk, str], waiting: Job, ben: Browser) -> None:
+    """A ZIP file: the message as it came, and beside it what is right about it; what was rejected is left out."""
+    decide(ben, waiting, "approve", field__total="700.00", field__vendor='Hill "&" Sons\\')
+    other = house[0].mail("rejected", INVOICE.format("rejected").encode(), Expected(label="invoice"), 0.5)
+    decide(ben, other, "reject", reason="not ours")
+    answer = ben.get("/review/cases.zip")
+    assert answer.headers["content-type"] == "application/zip"
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as file:
+        assert file.testzip() is None
+        assert file.read(f"{waiting.id}.eml").startswith(b"From: Ada")
+        told = tomllib.loads(file.read(f"{waiting.id}.expected.toml").decode())
+        assert (told["label"], told["source"]) == ("invoice", "smtp")
+        assert (told["fields"]["total"], told["fields"]["vendor"]) == ("700.00", 'Hill "&" Sons\\')
+        assert not [name for name in file.namelist() if other.id in name]

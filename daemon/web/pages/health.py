@@ -15,8 +15,15 @@ from daemon.web.pages.frame import span
 from tasks.clock import now_ms
 from tasks.errors import Unavailable
 from tasks.ledger import Ledger
+from tasks.outages import Standing, standings, words_for
 
 SECONDS = 15.0
+_NOW = {
+    "failing": "jobs that need it wait, and lose no attempt",
+    "open": "workers leave it alone for a moment, then one of them tries it; jobs that need it wait, and lose no attempt",
+    "half-open": "the next job that needs it tries it; the others wait, and lose no attempt",
+}
+"""What a breaker's state means for jobs."""
 _NAMES = {"broker": "Queue", "workers": "Workers", "model": "Model"}
 FIRST = 2.0
 """Seconds that the very first page waits for an answer."""
@@ -72,8 +79,20 @@ class Health:
                 instead = f"; {finding.instead}" if finding.instead and finding.state != "ok" else ""
                 state = "well" if finding.state == "ok" else "failing"
                 yield Line(state, _NAMES[finding.what], finding.detail + instead)
+        yield from self._breakers()
         yield from self._mailboxes()
         yield from self._endpoints()
+
+    def _breakers(self) -> Iterator[Line]:
+        """How the workers fare with what all jobs share; endpoints, and a queue that works, have lines of their own."""
+        found = [one for one in standings(self._ledger, self._settings) if not one.dependency.startswith("webhook:")]
+        for one in found:
+            if one.state != "closed":
+                words = words_for(one.dependency)
+                yield Line("failing", words[0].upper() + words[1:], _trouble(one, now_ms()))
+        well = [words_for(one.dependency) for one in found if one.state == "closed" and ":" in one.dependency]
+        if well:
+            yield Line("well", "What workers call", f"no trouble with {', '.join(well)}")
 
     def _mailboxes(self) -> Iterator[Line]:
         if not self._settings.imap:
@@ -86,8 +105,8 @@ class Health:
 
     def _endpoints(self) -> Iterator[Line]:
         for one in states(self._ledger, self._settings):
-            waiting = f"; {one['waiting']} deliveries wait for it" if one["waiting"] else ""
-            failed = f"; {one['failed']} have failed" if one["failed"] else ""
+            waiting = f"; {_deliveries(one['waiting'], 'waits', 'wait')} for it" if one["waiting"] else ""
+            failed = f"; {_deliveries(one['failed'], 'has', 'have')} failed" if one["failed"] else ""
             name = f"Endpoint {one['name']}"
             if one["disabled_at"]:
                 said = f"gets nothing any more: {one['disabled_because']}{failed}"
@@ -97,3 +116,12 @@ class Health:
                 yield Line("failing", name, f"has failed for {since}: {one['last_failure']}{waiting}{failed}")
             else:
                 yield Line("well", name, f"takes what it is sent{waiting}{failed}")
+
+
+def _trouble(one: Standing, now: int) -> str:
+    lasts = f"has not worked for {span(now - one.since)}" if one.since else "does not work"
+    return f"{lasts}: {one.reason}; {_NOW.get(one.state, one.state)}"
+
+
+def _deliveries(number: int, one: str, more: str) -> str:
+    return f"1 delivery {one}" if number == 1 else f"{number} deliveries {more}"

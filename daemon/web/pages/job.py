@@ -19,6 +19,7 @@ from tasks.ids import is_job_id
 from tasks.intake import raw_of
 from tasks.ledger import DeliveryState, Ledger
 from tasks.models import RESTING, TERMINAL, Attempt, Classification, Document, Field, Job, Stage, first_stage
+from tasks.review.tokens import NAME, masked
 from tasks.stores import Store
 
 PICTURED = frozenset(
@@ -67,7 +68,11 @@ def install(site: Site, ledger: Ledger, store: Store) -> None:
 
     def raw(ask: Ask) -> Response:
         job = found(ledger, ask)
-        return download(raw_of(ledger, store, job.id, job.raw_sha256), _raw_name(job))
+        data = raw_of(ledger, store, job.id, job.raw_sha256)
+        if NAME in data and not ask.visitor.may("reviewer"):
+            said = "This mail answers a question to a reviewer, and whoever has it could answer in their name."
+            raise Stop(HTTPStatus.FORBIDDEN, "Not allowed", said)
+        return download(data, _raw_name(job))
 
     def act(ask: Ask) -> Response:
         job = found(ledger, ask)
@@ -146,7 +151,7 @@ def _deliveries(ledger: Ledger, job: Job) -> list[Sent]:
     return [
         Sent(
             state,
-            state.delivery.body[: 4 * BODY_SHOWN].decode("utf-8", "replace")[:BODY_SHOWN],
+            masked(state.delivery.body[: 4 * BODY_SHOWN].decode("utf-8", "replace"))[:BODY_SHOWN],
             [
                 Try(one, responses.get(one.id, "")[:BODY_SHOWN], one.outcome in _NO_TRY)
                 for one in tries

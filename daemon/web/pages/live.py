@@ -1,6 +1,6 @@
 """What is under way now, as it goes on: one look at the ledger a second for all who watch, sent as server-sent events.
 
-Each event tells everything that is shown, so that a client that was away has missed nothing.
+Each event tells everything that is shown, so that a client that was away has missed nothing; one that is there gets each.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import asyncio
 import json
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
@@ -29,6 +30,8 @@ MAX_WATCHING = 300
 EVERY = 1.0
 LONGEST = 900.0
 """Seconds after which a stream ends; the browser comes again, and whether it may look is asked again."""
+KEPT = 30
+"""Events that are kept for clients that are slower than the ledger."""
 _RECONNECT_MS = 2000
 
 
@@ -71,7 +74,7 @@ class Hub:
     def __init__(self, ledger: Ledger, stop: threading.Event) -> None:
         self._ledger = ledger
         self._stop = stop
-        self._frame = b""
+        self._frames: deque[tuple[int, bytes]] = deque(maxlen=KEPT)
         self._version = 0
         self._woken: asyncio.Event | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -94,8 +97,11 @@ class Hub:
         seen, until = 0, time.monotonic() + LONGEST
         while not self._stop.is_set() and time.monotonic() < until:
             if self._version != seen:
-                seen = self._version
-                yield self._frame
+                # all that came since; one who begins, or was behind for long, gets the newest, which tells everything
+                due = [one for one in self._frames if one[0] > seen] if seen else [self._frames[-1]]
+                seen = due[-1][0]
+                for _, frame in due:
+                    yield frame
                 continue
             assert self._woken
             try:
@@ -114,7 +120,7 @@ class Hub:
             if data != told:
                 told = data
                 self._version += 1
-                self._frame = b"id: %d\nevent: jobs\ndata: %s\n\n" % (self._version, data)
+                self._frames.append((self._version, b"id: %d\nevent: jobs\ndata: %s\n\n" % (self._version, data)))
             self._wake()
             await asyncio.sleep(EVERY)
         self._wake()

@@ -10,8 +10,6 @@ from config.settings import Settings
 from daemon.web.pages.ask import Stop
 from daemon.web.pages.kept import Kept
 from tasks.configured import routes_of
-from tasks.models import Extracted, Job
-from tasks.routing import choose
 
 SECONDS = 5.0
 
@@ -26,11 +24,6 @@ class Routing:
     def all(self) -> tuple[Route, ...]:
         """Every route in order. Raises Stop when a file of theirs is wrong."""
         return self._kept()
-
-    def of(self, job: Job, extracted: Extracted, raw: bytes) -> Route:
-        """The route of a job; for one that was never judged, the one that it would take."""
-        named = next((route for route in self.all() if route.name == job.route), None)
-        return named or choose(self.all(), job, extracted, raw)
 
     def _read(self) -> tuple[Route, ...]:
         settings = self._settings

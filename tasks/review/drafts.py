@@ -11,8 +11,6 @@ from tasks.identifiers import NotAValue
 from tasks.models import Classification, Extracted, Field
 from tasks.values import normalise
 
-PREFIX = "field."
-
 
 @dataclass(frozen=True)
 class Row:
