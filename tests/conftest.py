@@ -6,28 +6,44 @@ unless it is marked `sqlite_only`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import alembic.command
 import hypothesis
 import pytest
+import structlog
+from alembic.config import Config
 
 from config.settings import Settings
 from tasks.blobs import Blobs
 from tasks.intake import Intake
 from tasks.ledger import Ledger
+from tasks.ledger.engine import Database
 from tasks.models import Delivery, Envelope, Kind, Outcome
+from tests import memory
 from tests.integration import postgres
 
 os.environ.setdefault("OMP_THREAD_LIMIT", "1")
+if found := memory.folder():
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(found))
 hypothesis.settings.register_profile(
     "shared",  # machines that run these tests are shared: how long one example takes tells nothing
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("shared")
+structlog.configure(  # Rich's coloured tracebacks take a second of processor time each, and nobody reads them here
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -36,6 +52,32 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     once = metafunc.definition.get_closest_marker("sqlite_only")
     if "ledger" in metafunc.fixturenames and not chosen and not once:
         metafunc.parametrize("ledger_url", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _copied_schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A new ledger on SQLite is a copy of one that Alembic has made: every upgrade from something older is the real one."""
+    upgrade = alembic.command.upgrade
+    made = tmp_path_factory.mktemp("schema") / "ledger.db"
+
+    def copy(config: Config, revision: str, **options: Any) -> None:
+        database: Database = config.attributes["database"]
+        if not database.is_sqlite or revision != "head" or database.revision():
+            upgrade(config, revision, **options)
+            return
+        if not made.exists():
+            template = Database(f"sqlite:///{made}")
+            config.attributes["database"] = template
+            upgrade(config, "head")
+            template.close()
+        with contextlib.closing(sqlite3.connect(made)) as source, database.engine.connect() as target:
+            driver = target.connection.driver_connection
+            assert isinstance(driver, sqlite3.Connection)
+            source.backup(driver)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alembic.command, "upgrade", copy)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -69,6 +69,9 @@ class Street:
         self.processes: list[subprocess.Popen[bytes]] = []
         routes = folder / "routes"
         routes.mkdir()
+        Ledger.open(
+            f"sqlite:///{self.state / 'ledger.db'}"
+        ).close()  # cheaper here than in the process that comes first
         (routes / "10-all.toml").write_text(route)
         self.config.write_text(
             _CONFIG.format(

@@ -42,7 +42,9 @@ _COLUMNS = [jobs.c[name] for name in JOB_COLUMNS]
 def words_of(text: str) -> list[str]:
     """Letters and digits in one form: without case, accents and punctuation."""
     folded = unicodedata.normalize("NFKD", text[:MOST_CHARACTERS]).casefold()
-    return _WORD.findall("".join(one for one in folded if not unicodedata.combining(one)))
+    if not folded.isascii():
+        folded = "".join(one for one in folded if one < "\u0300" or not unicodedata.combining(one))  # the first of them
+    return _WORD.findall(folded)
 
 
 class Search:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -204,18 +205,25 @@ def render(templates: Path, name: str, context: Mapping[str, Any]) -> tuple[str,
 
     Raises jinja2.TemplateError when a template asks for what is not there.
     """
+    environment = _environment(templates / "reply")
+    text = environment.get_template(f"{name}.txt.j2").render(context).strip() + "\n"
+    if not (templates / "reply" / f"{name}.html.j2").is_file():
+        return text, ""
+    return text, environment.get_template(f"{name}.html.j2").render(context)
+
+
+@functools.cache
+def _environment(folder: Path) -> jinja2.Environment:
+    """Compiles a template once, and again when its file has changed."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(templates / "reply"),
+        loader=jinja2.FileSystemLoader(folder),
         autoescape=jinja2.select_autoescape(enabled_extensions=("html.j2",), default=False),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["unlinked"] = unlinked
-    text = environment.get_template(f"{name}.txt.j2").render(context).strip() + "\n"
-    if not (templates / "reply" / f"{name}.html.j2").is_file():
-        return text, ""
-    return text, environment.get_template(f"{name}.html.j2").render(context)
+    return environment
 
 
 def _mail(

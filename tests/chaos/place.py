@@ -19,10 +19,11 @@ from pathlib import Path
 
 from daemon.embedded.broker import EmbeddedBroker
 from tests.faults.proxy import Proxy
-from tests.faults.town import Sink, free_port
+from tests.faults.town import Sink
 from tests.integration.dovecot import PASSWORD, USER, Dovecot
 from tests.integration.webhook_parts import Seen, replies
 from tests.integration.webhook_parts import Sink as HookSink
+from tests.ports import free_port
 from tests.street import SECRET
 
 REPO = Path(__file__).resolve().parents[2]

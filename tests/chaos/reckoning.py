@@ -14,6 +14,8 @@ from pathlib import Path
 ENDED = frozenset({"done", "failed", "review", "cancelled"})
 WANTED = {"mail": ("smtp", "webhook"), "event": ("webhook",)}
 """The ways out of a job that is done, by its kind; they are those of the campaign's routes."""
+SENT = "source <> 'postroom'"
+"""Jobs that somebody sent: those of Postroom's own are its alerts about long outages."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Reckoning:
 
     jobs: Counter[str] = field(default_factory=Counter)
     """Jobs by state."""
+    alerts: int = 0
+    """Jobs of Postroom's own, which tell of outages."""
     lost: int = 0
     doubled: int = 0
     effects: Counter[str] = field(default_factory=Counter)
@@ -68,7 +72,7 @@ def unended(path: Path, accepted: int) -> int:
     """How many of the accepted messages have not ended yet; the ledger may be locked, then all."""
     with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(_reading(path)) as ledger:
         marks = ", ".join("?" * len(ENDED))
-        query = f"SELECT count(*) FROM jobs WHERE state IN ({marks})"  # our own words
+        query = f"SELECT count(*) FROM jobs WHERE state IN ({marks}) AND {SENT}"  # our own words
         return accepted - int(ledger.execute(query, tuple(ENDED)).fetchone()[0])
     return accepted
 
@@ -77,7 +81,8 @@ def reckon(path: Path, accepted: Iterable[str], arrivals: Iterable[Arrival]) -> 
     """Compare what was accepted with what the ledger has, and that with what arrived."""
     found = Reckoning()
     with contextlib.closing(_reading(path)) as ledger:
-        rows = ledger.execute("SELECT id, kind, key, state, reason, received_at FROM jobs").fetchall()
+        rows = ledger.execute(f"SELECT id, kind, key, state, reason, received_at FROM jobs WHERE {SENT}").fetchall()
+        found.alerts = int(ledger.execute(f"SELECT count(*) FROM jobs WHERE NOT ({SENT})").fetchone()[0])
         jobs = {row[0]: _Job(*row[1:]) for row in rows}
         found.jobs = Counter(job.state for job in jobs.values())
         _each_once(found, jobs, set(accepted))
@@ -109,7 +114,8 @@ def _each_once(found: Reckoning, jobs: Mapping[str, _Job], accepted: set[str]) -
 def _stages(found: Reckoning, jobs: Mapping[str, _Job], ledger: sqlite3.Connection) -> None:
     """No stage has two outcomes, and a job that is done has one of each."""
     told: dict[str, Counter[str]] = defaultdict(Counter)
-    for job_id, event, at in ledger.execute("SELECT job_id, event, at FROM events"):
+    query = f"SELECT job_id, event, at FROM events WHERE job_id IN (SELECT id FROM jobs WHERE {SENT})"
+    for job_id, event, at in ledger.execute(query):
         told[job_id][event] += 1
         if event in {"deliver done", "failed", "review"}:
             found.longest = max(found.longest, (at - jobs[job_id].received_at) / 1000)

@@ -64,7 +64,8 @@ def table(run: Run) -> str:
         f"accepted {accepted}, ended {ended}: " + ", ".join(f"{state} {n}" for state, n in sorted(found.jobs.items())),
     ]
     rows += [
-        f"lost {found.lost}, doubled {found.doubled}, leases taken back {found.taken_back}, attempts in doubt {found.in_doubt}"
+        f"lost {found.lost}, doubled {found.doubled}, leases taken back {found.taken_back}, attempts in doubt "
+        f"{found.in_doubt}, outages told {found.alerts}",
     ]
     rows += [
         f"effects at the {way} sink {number}, repeats {found.repeats[way]}"

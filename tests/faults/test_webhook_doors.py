@@ -132,11 +132,10 @@ def test_a_full_disk_is_a_503_and_never_a_false_202(
     """Until there is room again it is 503 with Retry-After; nothing that was answered 202 is missing (fault 12)."""
     how = small_files if how is small_disk and not may_mount() else how
     with Street(tmp_path) as street:
-        street.state.mkdir()
         with how(street, size) as (client, full):
             before = [post(client, number, size) for number in range(3)]
             next(full)
-            answers = [post(client, number, size) for number in range(3, 300)]
+            answers = list(until_refused(client, size))
             refused = [number for number, answer in answers if answer.status_code == 503]
             assert {answer.status_code for _, answer in answers} <= {202, 503}
             assert len(refused) > 3, "the disk did not fill up"
@@ -149,6 +148,17 @@ def test_a_full_disk_is_a_503_and_never_a_false_202(
             assert [(answer.status_code, answer.json().get("duplicate")) for answer in later] == [(202, None)] * 3
             assert len(client.get(f"/jobs/{taken[0]}/raw").content) == size
         assert street.processes[0].poll() is None
+
+
+def until_refused(client: httpx.Client, size: int) -> Iterator[tuple[int, httpx.Response]]:
+    """Post number 3 and on, and what comes of each; ends when twenty were refused."""
+    refused = 0
+    for number in range(3, 300):
+        answer = post(client, number, size)
+        refused += answer[1].status_code == 503
+        yield answer
+        if refused == 20:
+            return
 
 
 def post(client: httpx.Client, number: int, size: int) -> tuple[int, httpx.Response]:

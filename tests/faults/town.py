@@ -7,7 +7,6 @@ import email
 import json
 import os
 import smtplib
-import socket
 import subprocess
 import sys
 import threading
@@ -22,15 +21,9 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from tasks.ledger import Ledger
 from tasks.models import Job
+from tests.ports import free_port
 
 REPO = Path(__file__).resolve().parents[2]
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Sink:
@@ -40,7 +33,7 @@ class Sink:
         self.mails: list[bytes] = []
         self.delay = 0.0
         self.in_data = threading.Event()
-        self._controller = Controller(self, hostname="127.0.0.1", port=free_port(), ready_timeout=10)
+        self._controller = Controller(self, hostname="127.0.0.1", port=free_port(), ready_timeout=60)
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
         """Keep the bytes, then answer."""

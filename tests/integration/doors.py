@@ -19,6 +19,9 @@ from tasks.errors import Unavailable
 from tasks.intake import Intake
 from tasks.models import Envelope, Receipt
 
+PATIENCE = 60.0
+"""Seconds that something may take which takes a moment on a machine with nothing else to do."""
+
 
 class WatchedIntake(Intake):
     """The real intake, which also notes what came and can be told that the ledger is down."""
@@ -33,7 +36,7 @@ class WatchedIntake(Intake):
     @property
     def seen(self) -> list[tuple[Envelope, bytes, Receipt]]:
         """What was accepted. A job stands in the ledger a moment before `accept` returns: that moment is waited for."""
-        before, deadline = set(self._under_way), time.monotonic() + 2
+        before, deadline = set(self._under_way), time.monotonic() + PATIENCE
         while before & self._under_way and time.monotonic() < deadline:
             time.sleep(0.01)
         return self._seen
@@ -73,8 +76,10 @@ class Door:
     settings: Settings
     intake: WatchedIntake
     stop: threading.Event
-    thread: threading.Thread
+    thread: threading.Thread = field(default_factory=threading.Thread)
     lines: list[str] = field(default_factory=list)
+    said: queue.Queue[str] = field(default_factory=queue.Queue)
+    """Ready lines after those."""
 
     def address(self, name: str) -> tuple[str, int]:
         """Where the listener called `name` is bound, as told by its ready line."""
@@ -95,39 +100,41 @@ class Door:
 
 
 @contextmanager
-def opened(run: Callable[..., None], home: Path, *, lines: int, wait: float = 15, **sections: Any) -> Iterator[Door]:
-    """Run a listener until the block ends; yields once it has said `lines` ready lines."""
+def opened(
+    run: Callable[..., None], home: Path, *, lines: int, wait: float = PATIENCE, **sections: Any
+) -> Iterator[Door]:
+    """Run a listener until the block ends; yields once it has said `lines` ready lines, with 0 at once."""
     settings = Settings(state_dir=home / "state", **sections)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     intake = WatchedIntake.open(settings)
     assert isinstance(intake, WatchedIntake)
-    said: queue.Queue[str] = queue.Queue()
-    stop = threading.Event()
-    thread = threading.Thread(target=run, args=(settings, intake, stop), kwargs={"ready": said.put}, daemon=True)
-    thread.start()
-    door = Door(settings, intake, stop, thread)
+    door = Door(settings, intake, threading.Event())
+    given = {"ready": door.said.put}
+    door.thread = threading.Thread(target=run, args=(settings, intake, door.stop), kwargs=given, daemon=True)
+    door.thread.start()
     try:
-        door.lines = [said.get(timeout=wait) for _ in range(lines)]
+        door.lines = [door.said.get(timeout=wait) for _ in range(lines)]
         yield door
     finally:
-        stop.set()
-        thread.join(20)
+        door.stop.set()
+        door.thread.join(PATIENCE)
         intake.close()
-    assert not thread.is_alive(), "the listener did not stop"
+    assert not door.thread.is_alive(), "the listener did not stop"
 
 
-def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    """Wait for a condition; fails with its name when it does not come true."""
-    deadline = time.monotonic() + seconds
+def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
+    """Wait for a condition, looking less often the longer it takes; fails when it does not come true."""
+    deadline, pause = time.monotonic() + seconds, 0.01
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s in vain"
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(pause * 1.3, 0.1)
 
 
 class Dialog:
     """A raw conversation with a line protocol, for what no client library would send."""
 
-    def __init__(self, address: tuple[str, int], timeout: float = 20) -> None:
+    def __init__(self, address: tuple[str, int], timeout: float = PATIENCE) -> None:
         self.socket = socket.create_connection(address, timeout)
         self.file = self.socket.makefile("rb")
 

@@ -29,6 +29,9 @@ from pathlib import Path
 import pytest
 from imap_tools import MailBoxUnencrypted
 
+from tests import memory
+from tests.ports import free_port
+
 USER = "support@example.test"
 PASSWORD = 'sec ret"\\'  # with what has to be quoted in IMAP
 PACKAGES = "dovecot-core dovecot-imapd dovecot-lmtpd"
@@ -186,16 +189,16 @@ def running(
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
     if not version.startswith("2.3"):
         pytest.skip(f"the tests' configuration is written for Dovecot 2.3, found {version.split()[0]}")
-    base = Path(tempfile.mkdtemp(prefix="pr-dovecot-"))
+    base = Path(tempfile.mkdtemp(prefix="pr-dovecot-", dir=memory.folder()))
     try:
-        imap, imaps, lmtp = _free_ports(3)
+        imap, imaps, lmtp = (free_port() for _ in range(3))
         _configure(base, imap, imaps, lmtp, certificate, capability, introspection)
         server = Dovecot(base, imap, imaps, lmtp, None)  # type: ignore[arg-type]  # started in the next line
         server.start()
         try:
             yield server
         finally:
-            server.stop()
+            server.kill()  # what it would still tidy up goes with its folder
     finally:
         shutil.rmtree(base, ignore_errors=True)
 
@@ -246,14 +249,6 @@ def _started(base: Path) -> subprocess.Popen[bytes]:
     program = shutil.which("dovecot") or "/usr/sbin/dovecot"
     command = [program, "-F", "-c", str(base / "dovecot.conf")]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def _await_greeting(process: subprocess.Popen[bytes], port: int, expected: bytes) -> None:

@@ -14,7 +14,6 @@ import pwd
 import re
 import shutil
 import smtplib
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import memory
 from tests.integration.doors import until
+from tests.ports import free_port
 
 UNPACKED = Path(sys.prefix) / "exim"
 DOMAIN = "example.com"
@@ -89,10 +90,9 @@ def running(routers: str, transports: str) -> Iterator[Exim]:
         pytest.skip("needs Exim, unpacked by .ci/packages")
     if os.getuid() != 0:
         pytest.skip("Exim can only be started by root")
-    base = Path(tempfile.mkdtemp(prefix="postroom-exim-"))
+    base = Path(tempfile.mkdtemp(prefix="postroom-exim-", dir=memory.folder()))
     try:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port()
         options = {"base": base, "domain": DOMAIN, "port": port, "program": program}
         (base / "exim.conf").write_text(_CONFIGURATION.format(**options, routers=routers, transports=transports))
         environment = _prepared(base)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.listeners.imap import run
-from tests.integration.doors import Door, opened
+from tests.integration.doors import PATIENCE, Door, opened
 from tests.integration.dovecot import PASSWORD, USER, Dovecot
 
 
@@ -17,10 +17,10 @@ def account(server: Dovecot, **options: Any) -> dict[str, Any]:
     return {**given, "poll": 60, "timeout": 10, **options}
 
 
-def watching(server: Dovecot, home: Path, *, wait: float = 15, **options: Any) -> AbstractContextManager[Door]:
-    """A listener on the server's mailbox until the block ends; ready when every folder was searched."""
+def watching(server: Dovecot, home: Path, *, wait: float = PATIENCE, **options: Any) -> AbstractContextManager[Door]:
+    """A listener on the server's mailbox until the block ends; ready when every folder was searched, with `lines=0` at once."""
     listener = options.pop("listener", run)
-    lines = len(options.get("folders", ("INBOX",)))
+    lines = options.pop("lines", len(options.get("folders", ("INBOX",))))
     return opened(listener, home, lines=lines, wait=wait, imap={"support": account(server, **options)})
 
 

@@ -9,7 +9,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import httpx
 import pytest
 
 from config.storage import BlobSettings
+from tests.ports import free_port
 
 ACCESS, SECRET = "postroom", "a-secret-of-the-tests"
 BUILT = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "postroom" / "bin" / "versitygw"
@@ -97,8 +97,7 @@ def running(folder: Path) -> Iterator[ObjectServer]:
     """A server for the block; the test is skipped when there is none, or no client."""
     if find_spec("obstore") is None:
         pytest.skip("the client obstore is not installed: pip install 'postroom[s3]'")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = int(probe.getsockname()[1])
+    port = free_port()
     if program := _versitygw():
         (folder / "objects" / "post").mkdir(parents=True)
         command = [program, "--port", f"127.0.0.1:{port}", "--quiet", "posix", str(folder / "objects")]

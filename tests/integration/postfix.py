@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import smtplib
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -23,7 +22,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import memory
 from tests.integration.doors import until
+from tests.ports import free_port
 
 COMMAND = "/usr/sbin/postfix"
 DOMAIN = "example.com"
@@ -110,11 +111,10 @@ def running(documented: str) -> Iterator[Postfix]:
         pytest.skip("needs the package postfix")
     if os.getuid() != 0:
         pytest.skip("Postfix can only be started by root")
-    base = Path(tempfile.mkdtemp(prefix="postroom-postfix-"))
+    base = Path(tempfile.mkdtemp(prefix="postroom-postfix-", dir=memory.folder()))
     try:
         base.chmod(0o755)
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port()
         for folder in ("config", "spool", "data"):
             (base / folder).mkdir()
         shutil.chown(base / "data", "postfix")

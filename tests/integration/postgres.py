@@ -29,11 +29,9 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from tasks.ledger import Ledger
+from tests import memory
 
 SUPERUSER = "postgres"
-MEMORY = Path("/dev/shm")
-ROOM = 1 << 30
-"""Bytes that have to be free in MEMORY: a database a test is made there in a twentieth of the time."""
 TEMPLATE = "postroom_template"
 _OPTIONS = {
     "listen_addresses": "",
@@ -119,8 +117,7 @@ def program(name: str) -> str:
 @contextmanager
 def running() -> Iterator[Postgres]:
     """Make a cluster and run it for the block."""
-    in_memory = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM
-    base = Path(tempfile.mkdtemp(prefix="pr-postgres-", dir=MEMORY if in_memory else None))
+    base = Path(tempfile.mkdtemp(prefix="pr-postgres-", dir=memory.folder()))
     try:
         if user := _as_user().get("user"):
             os.chown(base, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)

@@ -15,7 +15,7 @@ import redis
 from config.settings import Settings
 from daemon.embedded.broker import EmbeddedBroker
 from tasks.app import make_app
-from tasks.canary import SEEN, workers
+from tasks.canary import PATIENCE, SEEN, workers
 from tasks.worker import DEAF
 from tests.integration.worker_parts import begun, ended
 
@@ -72,7 +72,7 @@ def lines(process: subprocess.Popen[str], number: int) -> None:
 def test_a_worker_proves_that_it_consumes(start: Start, broker: EmbeddedBroker, settings: Settings) -> None:
     """Its proofs come on, `workers` names it, and when it ends it leaves nothing that stays in the broker."""
     process = start()
-    lines(process, 4)
+    lines(process, 2)
     app = make_app(settings.model_copy(update={"broker_url": broker.url}))
     assert [one["serves"] for one in workers(app)] == ["extract"]
     process.send_signal(signal.SIGKILL)
@@ -108,8 +108,8 @@ def test_a_worker_without_a_broker_waits(start: Start, broker: EmbeddedBroker) -
 
 def test_a_worker_that_is_full_is_not_deaf(start: Start, broker: EmbeddedBroker, settings: Settings) -> None:
     """While its one place is taken for longer than three canaries take, it stays."""
-    process = start(busy=8)
+    process = start(busy=100)
     app = make_app(settings.model_copy(update={"broker_url": broker.url}))
     app.send_task("postroom.extract", args=("x" * 26,), queue="extract")
-    lines(process, 8)
+    lines(process, PATIENCE + 3)
     assert process.poll() is None

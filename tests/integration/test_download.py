@@ -17,6 +17,7 @@ from tasks import egress
 from tasks.download import Download, download, host_of
 from tasks.errors import Permanent, PostroomError, Transient, Unavailable
 from tests.integration.webhook_parts import Answer, Seen, Sink, replies, sink
+from tests.ports import free_port
 
 HERE = {"hosts": ("127.0.0.1:*",), "allow_private": True}
 SIGNED = "?X-Signature=s3cr3t"
@@ -195,8 +196,7 @@ def test_a_body_that_breaks_off_is_no_file() -> None:
 
 def test_an_outage_is_waited_out_only_for_named_hosts() -> None:
     """A sender's made-up host must not keep a job alive for ever."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     with pytest.raises(Unavailable) as caught:
         download(f"http://127.0.0.1:{port}/", FetchPolicy.model_validate(HERE), 1000)
     assert caught.value.dependency == "fetch:127.0.0.1"

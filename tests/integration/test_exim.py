@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 from daemon.listeners.smtp import run
 from tests.integration.doors import LEDGER_DOWN, opened, until
 from tests.integration.exim import documented, running
+from tests.ports import free_port
 
 PAGE = Path(__file__).parents[2] / "docs" / "mail.md"
 MAIL = b"From: ann@sender.test\r\nTo: invoices@example.com\r\nMessage-ID: <%d@sender.test>\r\n\r\nDear team\r\n"
@@ -16,8 +16,7 @@ PATIENCE = 60
 
 def test_mail_comes_in_and_is_kept_while_it_cannot(tmp_path: Path) -> None:
     """Both addresses arrive as written, a 451 or no Postroom at all keeps the mail with Exim, and each is one job."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     options = {"port": False, "lmtp_port": port, "recipients": ["invoices@example.com"]}
     with running(*documented(PAGE, port)) as exim:
         exim.send(["invoices@example.com"], MAIL % 1)

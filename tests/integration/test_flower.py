@@ -21,6 +21,7 @@ from daemon.embedded.broker import EmbeddedBroker
 from tasks.app import make_app, publish
 from tasks.errors import Unavailable
 from tasks.models import Stage
+from tests.ports import free_port
 
 pytest.importorskip("flower")
 pytestmark = pytest.mark.sqlite_only
@@ -52,12 +53,6 @@ def start(settings: Settings, broker: EmbeddedBroker, tmp_path: Path) -> Iterato
         process.send_signal(signal.SIGTERM)
     for process in started:
         process.wait(30)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def until(look: Callable[[], Any], what: str) -> Any:

@@ -37,9 +37,9 @@ from tasks.outages import standings
 from tasks.workshop import Workshop
 from tests.integration.api_parts import running
 from tests.integration.postgres import Postgres
-from tests.integration.test_smtp_out import free_port
 from tests.integration.test_smtp_out import sink as mail_sink
 from tests.moved_clock import Clock
+from tests.ports import free_port
 from tests.unit.test_pipeline import CLASSIFY, DELIVER, MAIL, ROUTE, StandIn, accept, before_deliver, job_of
 
 HOUR = 3600

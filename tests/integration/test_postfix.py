@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import grp
 import shutil
-import socket
 from pathlib import Path
 
 from daemon.listeners.smtp import run
 from tests.integration.doors import LEDGER_DOWN, opened, until
 from tests.integration.postfix import documented, running
+from tests.ports import free_port
 
 PAGE = Path(__file__).parents[2] / "docs" / "mail.md"
 MAIL = b"From: ann@sender.test\r\nTo: invoices@example.com\r\nMessage-ID: <%d@sender.test>\r\n\r\nDear team\r\n"
@@ -17,14 +17,9 @@ RECIPIENT = "invoices@example.com"
 PATIENCE = 60
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 def test_by_port(tmp_path: Path) -> None:
     """A mail handed to Postfix is one job, with its envelope; two recipients of one mail are one job too."""
-    port = _free_port()
+    port = free_port()
     options = {"port": False, "lmtp_port": port, "recipients": [RECIPIENT]}
     with (
         opened(run, tmp_path, lines=1, smtp=options) as door,
@@ -46,7 +41,7 @@ def test_by_port(tmp_path: Path) -> None:
 
 def test_postroom_down(tmp_path: Path) -> None:
     """While Postroom is down Postfix keeps the mails; once it is back each comes in, as one job."""
-    port = _free_port()
+    port = free_port()
     with running(documented(PAGE, f"lmtp:inet:127.0.0.1:{port}", "lmtp:inet:")) as postfix:
         for number in range(3):
             postfix.send([RECIPIENT], MAIL % number)
@@ -59,7 +54,7 @@ def test_postroom_down(tmp_path: Path) -> None:
 
 def test_451_is_tried_again(tmp_path: Path) -> None:
     """A ledger that cannot be written is 451 to Postfix, which tries again until it can; no bounce goes out."""
-    port = _free_port()
+    port = free_port()
     with (
         opened(run, tmp_path, lines=1, smtp={"port": False, "lmtp_port": port}) as door,
         running(documented(PAGE, f"lmtp:inet:127.0.0.1:{port}", "lmtp:inet:")) as postfix,
@@ -75,7 +70,7 @@ def test_451_is_tried_again(tmp_path: Path) -> None:
 
 def test_refused_recipient_bounces(tmp_path: Path) -> None:
     """A recipient that Postroom does not list is refused for good: Postfix does not keep trying."""
-    port = _free_port()
+    port = free_port()
     options = {"port": False, "lmtp_port": port, "recipients": ["others@example.com"]}
     with (
         opened(run, tmp_path, lines=1, smtp=options) as door,

@@ -20,6 +20,7 @@ from tasks.models import Delivery
 from tasks.transports.smtp import send
 from tests.integration.dovecot import USER, running
 from tests.integration.test_smtp_in import certificate
+from tests.ports import free_port
 
 BODY = b"From: us@y.test\r\nTo: a@x.test\r\nSubject: Re: hello\r\n\r\nDear Ann\r\n.hidden\r\n..\r\n"
 
@@ -35,11 +36,6 @@ class Sink:
         return "250 2.0.0 queued as 4F2"
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def sink(**options: Any) -> Iterator[tuple[Sink, int]]:
     """An aiosmtpd server on a free port, or on `port`."""
@@ -51,7 +47,7 @@ def sink(**options: Any) -> Iterator[tuple[Sink, int]]:
         def factory(self) -> SMTP:
             return protocol(handler, hostname="sink.test", enable_SMTPUTF8=True, **options)
 
-    host = Host(handler, hostname="127.0.0.1", port=port)
+    host = Host(handler, hostname="127.0.0.1", port=port, ready_timeout=60)
     host.start()
     try:
         yield handler, port
@@ -106,7 +102,7 @@ def scripted(
         finally:
             done.set()
             listening.shutdown(socket.SHUT_RDWR)
-            thread.join(5)
+            thread.join(60)
 
 
 def settings(port: int, **options: Any) -> Settings:
@@ -237,8 +233,7 @@ def test_server_faults_cost_no_attempt(script: Script, greeting: bytes | None, w
 
 def test_nobody_listens() -> None:
     """A refused connection and an unknown name are outages."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     with pytest.raises(Unavailable, match=f"127.0.0.1:{port}, connecting: Connection refused"):
         send(delivery(), settings(port))
     with pytest.raises(Unavailable, match=r"smarthost\.invalid:25, connecting: "):
@@ -268,8 +263,8 @@ def test_waits_longer_after_the_final_dot() -> None:
     with scripted(late) as (port, _), pytest.raises(Transient, match="did not answer in time"):
         send(delivery(), settings(port, connect_timeout=60, command_timeout=60, data_timeout=0.3))
     slow: Script = [*TAKEN, (b".\r\n", b"250 2.0.0 OK"), (b"QUIT", b"221 bye")]
-    with scripted(slow, pause=0.6) as (port, _):
-        assert send(delivery(), settings(port, connect_timeout=0.3, command_timeout=0.3, data_timeout=5)).code == 250
+    with scripted(slow, pause=2) as (port, _):
+        assert send(delivery(), settings(port, connect_timeout=60, command_timeout=1.5, data_timeout=60)).code == 250
 
 
 @pytest.fixture
@@ -338,7 +333,7 @@ def test_tls_from_the_start(encrypted: tuple[Path, ssl.SSLContext]) -> None:
         thread.start()
         port = listening.getsockname()[1]
         outcome = send(delivery(), settings(port, host="localhost", security="tls", ca_file=chain))
-        thread.join(5)
+        thread.join(60)
     assert outcome.code == 250
     assert b"Dear Ann\r\n" in arrived
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import email.utils
 import json
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,6 +18,7 @@ from tasks.signatures import Presented, Verifier
 from tasks.transports import webhook
 from tests.integration.webhook_out_parts import BODY, NEW, OLD, delivery, post, settings_for
 from tests.integration.webhook_parts import replies, sink
+from tests.ports import free_port
 
 pytestmark = pytest.mark.usefixtures("fresh_endpoints")
 
@@ -132,8 +132,7 @@ def test_retry_after_is_read_and_clamped(field: str, least: float | None, most: 
 
 def test_nobody_listening_is_an_outage() -> None:
     """A refused connection or an unknown name costs no attempt and names the endpoint."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     for url in (f"http://127.0.0.1:{port}/", "http://no.such.name.invalid/"):
         with pytest.raises(Unavailable) as caught:
             webhook.send(delivery(), settings_for(url))

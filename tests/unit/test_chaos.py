@@ -124,3 +124,13 @@ def test_a_job_that_skipped_something_is_told(path: Path) -> None:
     run(path, EVENT, "j1", 2000, "reply done")
     run(path, "DELETE FROM deliveries")
     assert "is done with [] instead of ('webhook',)" in found(path).broken[0]
+
+
+def test_alerts_are_no_messages(path: Path) -> None:
+    """What Postroom tells of itself is counted apart, and is not mistaken for the end of a message."""
+    run(path, JOB, "j2", "msg_2", "delivering")
+    run(path, JOB.replace("webhook:shop", "postroom"), "j3", "outage:redis:1", "done")
+    run(path, EVENT, "j3", 2000, "deliver done")
+    assert unended(path, 2) == 1
+    assert found(path, ONE, accepted=("msg_1", "msg_2")).broken == ["job j2 has not ended: delivering ()"]
+    assert found(path, ONE, accepted=("msg_1", "msg_2")).alerts == 1
