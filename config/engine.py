@@ -8,7 +8,7 @@ import re
 from pydantic import Field, field_validator, model_validator
 
 from config.inbound import Section
-from config.models import OLLAMA_PORT, Host, ModelServer, Options, ServerName, TaskModels, address_of
+from config.models import OLLAMA_PORT, ClassName, Host, ModelServer, Options, ServerName, TaskModels, address_of
 
 
 class ModelSettings(TaskModels):
@@ -30,6 +30,11 @@ class ModelSettings(TaskModels):
     )
     server: dict[ServerName, ModelServer] = Field(
         default_factory=dict, description="Servers with OpenAI's API by name; their models are called NAME/MODEL."
+    )
+    classes: dict[str, ClassName] = Field(
+        default_factory=dict,
+        description='Classes of models by name, such as {"qwen2.5:32b" = "gpu"}: their jobs are for the queue model.gpu, the '
+        "others' for model.",
     )
     parallel: int = Field(
         0,

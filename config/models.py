@@ -33,6 +33,7 @@ Host = Annotated[str, AfterValidator(_host)]
 Options = dict[str, float | int | str | bool]
 
 
+ClassName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
 ServerName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
 
 

@@ -25,7 +25,7 @@ from daemon.listeners.imap_clock import Clock
 from daemon.listeners.imap_session import ImapSession, LoginRefusedError, RefusedError
 from daemon.mailbox_look import known_of
 from tasks import alerts, egress
-from tasks.app import BROKER_ERRORS, QUEUES, make_app, ping
+from tasks.app import BROKER_ERRORS, make_app, ping, queues_of
 from tasks.canary import workers
 from tasks.clock import iso, now_ms
 from tasks.configured import routes_of
@@ -294,7 +294,7 @@ def consumers(settings: Settings) -> Finding | None:
         seen = workers(make_app(settings))
     except BROKER_ERRORS:
         return None  # the broker has a finding of its own
-    unserved = set(QUEUES) - {queue for one in seen for queue in one["serves"].split(", ")}
+    unserved = set(queues_of(settings)) - {queue for one in seen for queue in one["serves"].split(", ")}
     told = f"{len(seen)} consume: {'; '.join(one['serves'] for one in seen)}" if seen else "none is running"
     if seen and unserved:
         missing = f"nobody serves {', '.join(sorted(unserved))}"

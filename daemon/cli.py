@@ -135,7 +135,7 @@ def web(context: typer.Context) -> None:
 def worker(
     context: typer.Context,
     queues: Annotated[
-        str, typer.Option(help="Queues to serve, with commas: fetch, extract, model, deliver.")
+        str, typer.Option(help="Queues to serve, with commas: fetch, extract, model, deliver; model.CLASS.")
     ] = "fetch,extract,model,deliver",
     concurrency: Annotated[
         int, typer.Option(min=0, help="Jobs at once; 0: the sum of what [worker] says for the queues.")
@@ -143,12 +143,15 @@ def worker(
 ) -> None:
     """Run the stages of jobs."""
     from daemon import work
-    from tasks.app import QUEUES
+    from tasks.app import queues_of
 
     names = [name.strip() for name in queues.split(",") if name.strip()]
-    if unknown := sorted(set(names) - set(QUEUES)):
-        raise typer.BadParameter(f"no queue {unknown[0]!r}; known: {', '.join(QUEUES)}", param_hint="--queues")
-    raise typer.Exit(work.run(_process(context, "worker", names), names, concurrency))
+    process = _process(context, "worker", names)
+    known = queues_of(process.settings)
+    if unknown := sorted(set(names) - set(known)):
+        said = f"no queue {unknown[0]!r}; known: {', '.join(known)} ([model.classes] names more)"
+        raise typer.BadParameter(said, param_hint="--queues")
+    raise typer.Exit(work.run(process, names, concurrency))
 
 
 @cli.command(rich_help_panel="Processes")

@@ -14,6 +14,7 @@ from config.settings import Settings
 from daemon import checks
 from daemon.checks import Finding
 from daemon.notify import notify
+from tasks.app import MODEL_QUEUE
 from tasks.guard import guards
 
 EVERY = 10.0
@@ -32,7 +33,7 @@ NEAR: tuple[Look, ...] = (checks.ledger, checks.broker)
 
 def near_of(queues: Sequence[str]) -> tuple[Look, ...]:
     """What a process needs on this host or beside it. `queues` are a worker's; other processes have none."""
-    return (*NEAR, checks.model) if "model" in queues else NEAR
+    return (*NEAR, checks.model) if any(name.partition(".")[0] == MODEL_QUEUE for name in queues) else NEAR
 
 
 def remote_of(queues: Sequence[str], settings: Settings) -> dict[str, Look]:

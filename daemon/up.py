@@ -23,6 +23,7 @@ import httpx
 from config.settings import Settings
 from daemon.process import stop_on_signals
 from tasks import log
+from tasks.app import MODEL_QUEUE, queues_of
 from tasks.configured import routes_of
 from tasks.errors import Permanent, Unavailable
 from tasks.ledger import Ledger
@@ -277,7 +278,9 @@ def _ollama_answers(settings: Settings) -> bool:
 def _parts(supervisor: Supervisor, settings: Settings) -> list[Child]:
     parts = [supervisor.add("rescue", "rescue")]
     parts.append(supervisor.add("worker", "worker", "--queues", "fetch,extract,deliver"))
-    parts.append(supervisor.add("model worker", "worker", "--queues", "model"))
+    for queue in queues_of(settings):
+        if queue.partition(".")[0] == MODEL_QUEUE:
+            parts.append(supervisor.add(f"{queue} worker", "worker", "--queues", queue))
     wanted = {
         "web": settings.web.enabled,
         "smtp": settings.smtp.enabled,

@@ -12,7 +12,7 @@ from tasks.worker import run_worker
 def run(process: Process, queues: Sequence[str], concurrency: int) -> int:
     """Consume `queues` with `concurrency` threads (0: as [worker] says) until told to stop; the exit status."""
     settings = process.settings
-    number = concurrency or sum(getattr(settings.worker, f"{name}_concurrency") for name in queues)
+    number = concurrency or sum(getattr(settings.worker, f"{name.partition('.')[0]}_concurrency") for name in queues)
     told = f"worker for {', '.join(queues)}, {number} at once"
 
     def ready() -> None:

@@ -16,11 +16,12 @@ from tasks.clock import now_ms
 from tasks.models import Stage
 
 BROKER_ERRORS = (KombuError, RedisError, OSError)
+MODEL_QUEUE = "model"
 QUEUE_OF = {
     Stage.FETCH: "fetch",
     Stage.EXTRACT: "extract",
-    Stage.CLASSIFY: "model",
-    Stage.REPLY: "model",
+    Stage.CLASSIFY: MODEL_QUEUE,
+    Stage.REPLY: MODEL_QUEUE,
     Stage.DELIVER: "deliver",
 }
 """Which workers run a stage. The order of the stages is Stage's own."""
@@ -28,6 +29,11 @@ QUEUES = tuple(dict.fromkeys(QUEUE_OF.values()))
 
 MEMORY = "postroom.memory"
 """The Redis key that is gone when the queues are."""
+
+
+def queues_of(settings: Settings) -> tuple[str, ...]:
+    """All queues: one a class of models more where [model.classes] names some."""
+    return (*QUEUES, *(f"{MODEL_QUEUE}.{name}" for name in sorted(set(settings.model.classes.values()))))
 
 
 def make_app(settings: Settings) -> Celery:
@@ -49,6 +55,7 @@ def make_app(settings: Settings) -> Celery:
         worker_enable_remote_control=False,
         worker_send_task_events=settings.worker.events,
         worker_cancel_long_running_tasks_on_connection_loss=False,
+        postroom_queues=queues_of(settings),
     )
     return app
 
@@ -58,12 +65,18 @@ def name_of(stage: Stage) -> str:
     return f"postroom.{stage.value}"
 
 
-def publish(app: Celery, job_id: str, stage: Stage, producer: Producer | None = None) -> None:
-    """Publish the chain of all stages from `stage` on. Raises one of BROKER_ERRORS."""
+def publish(app: Celery, job_id: str, stage: Stage, producer: Producer | None = None, queue: str | None = None) -> None:
+    """Publish the chain of all stages from `stage` on, the first to `queue` where one is given.
+
+    Raises one of BROKER_ERRORS.
+    """
     first, *left = list(Stage)[list(Stage).index(stage) :]
     # what `chain(...).apply_async()` comes to, at a third of its cost
     links = [app.signature(name_of(one), args=(job_id,), immutable=True) for one in reversed(left)]
-    app.send_task(name_of(first), args=(job_id,), chain=links, producer=producer, retry=False, add_to_parent=False)
+    place = queue or QUEUE_OF[first]
+    app.send_task(
+        name_of(first), args=(job_id,), chain=links, producer=producer, retry=False, add_to_parent=False, queue=place
+    )
 
 
 @contextlib.contextmanager
@@ -86,7 +99,9 @@ def queued(app: Celery) -> dict[str, int]:
     with app.connection_for_read() as connection:
         connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)  # else six seconds of tries
         channel: Any = connection.default_channel
-        return {queue: int(channel._size(queue)) for queue in QUEUES}  # kombu has no public call for it
+        return {
+            queue: int(channel._size(queue)) for queue in app.conf.postroom_queues
+        }  # kombu has no public call for it
 
 
 def remembers_since(app: Celery) -> int:

@@ -16,8 +16,9 @@ from celery.worker import state
 
 from config.settings import Settings
 from tasks import log, tracing
-from tasks.app import QUEUE_OF, make_app, name_of
+from tasks.app import BROKER_ERRORS, QUEUE_OF, make_app, name_of, publish
 from tasks.canary import Canary
+from tasks.classes import TASKS_OF, queue_of
 from tasks.errors import Unavailable
 from tasks.models import Stage
 from tasks.pipeline import STAGES, Here, Step, run
@@ -59,12 +60,13 @@ def run_worker(
     def here(stage: Stage) -> Step | None:
         """What this worker may do next without asking the broker; nothing more when it is told to stop."""
         stops = state.should_stop is not None or state.should_terminate is not None  # 0 is the exit status "well"
-        return None if stops else served.get(stage)
+        sorted_by_class = stage in TASKS_OF and current.shop.settings.model.classes
+        return None if stops or sorted_by_class else served.get(stage)
 
     current = Current(shop)
     on_reload(current.change)
     for step in steps:
-        _register(app, current, step, room, here)
+        _register(app, current, step, room, here, queues)
     proof = Canary(app, shop.owner, ", ".join(queues), canary or settings.worker.canary, room.is_full, alive, _end)
 
     def begin(**_: object) -> None:
@@ -153,23 +155,33 @@ def _hand_back_after(room: Room) -> None:
     timer.start()
 
 
-def _register(app: Celery, current: Current, step: Step, room: Room, here: Here) -> None:
+def _register(app: Celery, current: Current, step: Step, room: Room, here: Here, queues: Sequence[str]) -> None:
     def task(self: Any, job_id: str) -> None:
+        shop, queue, following = current.shop, "", None
         try:
-            with room:
-                following = run(current.shop, job_id, step, here)
+            place = queue_of(shop, job_id, step.stage)
+            if place not in queues and place != QUEUE_OF[step.stage]:  # whoever published it did not know the model
+                publish(app, job_id, step.stage, queue=place)
+            else:
+                with room:
+                    following = run(shop, job_id, step, here)
+                queue = queue_of(shop, job_id, following) if following else ""
         except Unavailable as error:  # the ledger: the rescue finds the job when it is back
             log.ledger_down(job_id, step.stage, error.reason)
             following = None
-        _cut(self.request.chain, following)
+        except BROKER_ERRORS as error:
+            log.broker_down(str(error))
+        _cut(self.request.chain, following, queue)
 
     app.task(name=name_of(step.stage), bind=True, typing=False)(task)
 
 
-def _cut(chain: list[dict[str, Any]] | None, following: Stage | None) -> None:
-    """Take the stages out of the rest of the chain that are done, or all when nothing is to follow.
+def _cut(chain: list[dict[str, Any]] | None, following: Stage | None, queue: str) -> None:
+    """Take the stages out of the rest of the chain that are done, or all when nothing is to follow; the next is for `queue`.
 
     What comes next stands in the ledger; the chain only carries it there. Celery keeps the next link last.
     """
     while chain and (following is None or chain[-1]["task"] != name_of(following)):
         chain.pop()
+    if chain and following and queue != QUEUE_OF[following]:
+        chain[-1]["options"]["queue"] = queue

@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, 
 
 from config.settings import Settings
 from daemon.web.mailboxes import stale_folders
-from tasks.app import BROKER_ERRORS, QUEUES, ping, queued
+from tasks.app import BROKER_ERRORS, ping, queued
 from tasks.canary import workers
 from tasks.clock import now_ms
 from tasks.errors import Unavailable
@@ -174,7 +174,7 @@ def _from_broker(app: Celery) -> Iterator[Metric]:
         for queue, number in queued(app).items():
             depth.add_metric([queue], number)
         seen, now = workers(app), now_ms()
-        for queue in QUEUES:
+        for queue in app.conf.postroom_queues:
             times = [one["at"] for one in seen if queue in one["serves"].split(", ")]
             serving.add_metric([queue], len(times))
             if times:
