@@ -14,7 +14,7 @@ import pytest
 
 from daemon import listeners
 from daemon.listeners import folder
-from tests.integration.doors import LEDGER_DOWN, Door, until
+from tests.integration.doors import LEDGER_DOWN, PATIENCE, Door, until
 from tests.integration.dovecot import Dovecot, running
 from tests.integration.ways_in import LATER, LIMIT, TAKEN, TOO_LARGE, Drop, Http, Mailbox, Smtp, Way, in_background
 
@@ -115,7 +115,7 @@ def test_stopped_in_mid_work(way: Way, tmp_path: Path, monkeypatch: pytest.Monke
         with in_background(all_in):
             until(lambda: door.jobs() >= 3)
             door.stop.set()
-        door.thread.join(30)
+        door.thread.join(PATIENCE)
         assert not door.thread.is_alive()
         told = [number for number in range(MANY) if way.told(door, number) == TAKEN]
         assert len(told) <= door.jobs()

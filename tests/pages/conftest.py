@@ -7,9 +7,13 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.pages.scenery import Desk, a_day, desk, web
+
+PATIENCE = 60_000
+"""Milliseconds in which a browser on a busy machine starts, or shows what is expected of it."""
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +47,6 @@ def browser(chromium: str) -> Iterator[Browser]:
     """One Chromium for the tests of a file."""
     options = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's own refuses to start for root
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=options)
+        started = playwright.chromium.launch(executable_path=chromium, args=options, timeout=PATIENCE)
         yield started
         started.close()

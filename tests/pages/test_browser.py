@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.conftest import envelope
 from tests.pages.browsing import PASSWORD, USERS
+from tests.pages.conftest import PATIENCE
 from tests.pages.scenery import Desk, desk, web
 
 FULL = os.environ.get("POSTROOM_TEST_FULL") == "1"
@@ -24,7 +25,7 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"
 def page(browser: Browser) -> Iterator[Page]:
     """A tab that fails the test for what the console calls an error."""
     context = browser.new_context()
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(PATIENCE)
     yield quiet(context)
     context.close()
 
