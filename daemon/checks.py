@@ -106,7 +106,13 @@ def of_templates(settings: Settings) -> Iterator[Finding]:
 
 def ledger(settings: Settings) -> Finding:
     """Whether the ledger answers, and how many jobs are open."""
-    return _look("ledger", lambda: _ledger(settings), "make room, or check [ledger_url] or the rights on state_dir")
+    elsewhere = bool(settings.ledger_url) and not settings.ledger_url.startswith("sqlite")
+    instead = (
+        "start PostgreSQL, or mend ledger_url"
+        if elsewhere
+        else "make room, or mend ledger_url or the rights on state_dir"
+    )
+    return _look("ledger", lambda: _ledger(settings), instead)
 
 
 def blobs(settings: Settings) -> Finding:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from config.imap import ImapAccount
 from config.settings import Settings
-from daemon.checks import Finding, canaries, weaknesses
+from daemon.checks import Finding, canaries, ledger, weaknesses
 from tasks.clock import now_ms
 from tasks.ledger import Ledger
 
@@ -123,3 +123,11 @@ def test_mail_in_clear_has_to_be_said() -> None:
     assert (finding.what, finding.state) == ("imap.support", "warning")
     assert "in clear to mail.example" in finding.detail
     assert found(imap={"support": {**section, "host": "127.0.0.1"}}) == []
+
+
+def test_postgresql_that_is_away_is_told_in_one_line() -> None:
+    """libpq says it in several; and the remedy is not that of a file."""
+    told = ledger(Settings(ledger_url="postgresql+psycopg:///postroom?host=/nowhere")).sentence
+    assert told.startswith("ledger: the ledger does not answer: ")
+    assert told.endswith("?; start PostgreSQL, or mend ledger_url"), told
+    assert told.isprintable()
