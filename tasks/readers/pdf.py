@@ -12,6 +12,7 @@ from PIL import Image
 from pypdfium2.raw import FPDF_PAGEOBJ_IMAGE  # type: ignore[import-untyped]  # has no py.typed
 
 from tasks.errors import Unreadable
+from tasks.readers import columns
 from tasks.readers.content import Child, Content, Source
 from tasks.readers.locks import OPENED, locked
 from tasks.readers.ocr import Recogniser
@@ -104,8 +105,8 @@ def _text_pages(source: Source, password: str | None) -> tuple[list[str], list[s
 
 
 def _page_text(page: ParsedPage) -> str:
-    """A page's lines, its columns parted by tabs; form fields and comments below."""
-    lines = [_COLUMN_GAP.sub("\t", line.strip()) for line in page.text.split("\n")]
+    """A page's lines, the cells of a row parted by tabs, columns of prose in order; form fields and comments below."""
+    lines = [_COLUMN_GAP.sub("\t", line.strip()) for line in columns.ordered(page.text.split("\n"))]
     fields = [
         f"{field.alternate_name or field.name}\t{field.value or ('yes' if field.checked else '')}"
         for field in page.form_fields or []
