@@ -69,7 +69,7 @@ class _Unpacker:
 
     def content(self) -> Content:
         """What was unpacked."""
-        if self._locked and not self.children:
+        if self._locked and self._locked == len(self.children):
             raise locked("the archive", self._source)
         if self._locked:
             self.notes.append(f"{self._locked} members open only with a password")
@@ -111,6 +111,7 @@ class _Unpacker:
                 return
         self._locked += 1
         self._listing.append(f"{info.filename} (needs a password)")
+        self.children.append(Child(info.filename, b"", locked=True))
 
     def _opened(self, package: zipfile.ZipFile, info: zipfile.ZipInfo, password: bytes) -> bytes | None:
         """A locked member, as much of it as there is room for and a byte; None when it does not open."""

@@ -35,6 +35,8 @@ class Child:
     data: bytes
     content_type: str = ""
     charset: str = ""
+    locked: bool = False
+    """It could not be taken out for want of a password, and has no data."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ class Found(Noun):
     """As found in the bytes."""
     sha256: str
     size: int
+    locked: bool = False
+    """It was not taken out for want of a password."""
 
 
 class Reading(Noun):
@@ -132,7 +134,7 @@ def _version(package: str) -> str:
         return ""
 
 
-def found_in(described: Sequence[Sequence[str]], blobs: Sequence[bytes]) -> tuple[Found, ...]:
+def found_in(described: Sequence[tuple[str, str, str, bool]], blobs: Sequence[bytes]) -> tuple[Found, ...]:
     """The files inside another, as a child has told of them and as their bytes are."""
     return tuple(
         Found(
@@ -142,8 +144,9 @@ def found_in(described: Sequence[Sequence[str]], blobs: Sequence[bytes]) -> tupl
             content_type=sniff(data, clean_name(name), _whole(claimed)),
             sha256=hashlib.sha256(data).hexdigest(),
             size=len(data),
+            locked=locked,
         )
-        for (name, claimed, charset), data in zip(described, blobs, strict=False)
+        for (name, claimed, charset, locked), data in zip(described, blobs, strict=False)
     )
 
 

@@ -14,7 +14,7 @@ from pypdfium2.raw import FPDF_PAGEOBJ_IMAGE  # type: ignore[import-untyped]  # 
 
 from tasks.errors import Unreadable
 from tasks.injections import telling
-from tasks.readers import pdfhidden
+from tasks.readers import columns, pdfhidden
 from tasks.readers.content import Child, Content, Source
 from tasks.readers.locks import OPENED, locked
 from tasks.readers.ocr import Recogniser
@@ -116,8 +116,8 @@ def _text_pages(source: Source, password: str | None) -> tuple[list[str], list[s
 
 
 def _page_text(page: ParsedPage) -> str:
-    """A page's lines, its columns parted by tabs; form fields and comments below."""
-    lines = [_COLUMN_GAP.sub("\t", line.strip()) for line in page.text.split("\n")]
+    """A page's lines, the cells of a row parted by tabs, columns of prose in order; form fields and comments below."""
+    lines = [_COLUMN_GAP.sub("\t", line.strip()) for line in columns.ordered(page.text.split("\n"))]
     fields = [
         f"{field.alternate_name or field.name}\t{field.value or ('yes' if field.checked else '')}"
         for field in page.form_fields or []

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from tasks.errors import Unreadable
-from tasks.models import Document, Extracted, Kind, MailFacts
+from tasks.models import LOCKED, Document, Extracted, Kind, MailFacts
 from tasks.readers.known import Known, Reading, found_in
 from tasks.readers.language import language_of
 from tasks.readers.limits import Limits
@@ -51,6 +51,8 @@ class _Item:
     place: int = 0
     kept: bool = True
     """Whether what is read of it may be kept for other messages."""
+    locked: bool = False
+    """It was not taken out of `box` for want of a password."""
 
 
 def _item(
@@ -251,6 +253,9 @@ class _Walk:
         if refusal:
             self._add(item, _skipped(item, refusal))
             return []
+        if item.locked:
+            self._add(item, _refused(Unreadable(f"it is encrypted in the archive and {LOCKED}"), OCTETS))
+            return []
         reading, blobs = self._read(item)
         children = self._children(item, reading, blobs)
         self._add(item, reading)
@@ -281,6 +286,7 @@ class _Walk:
                 depth=item.depth + 1,
                 box=item if blobs is None else None,
                 place=place,
+                locked=child.locked,
             )
             for place, child in enumerate(reading.children[:room])
         ]

@@ -10,13 +10,15 @@ import time
 from collections import Counter
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pypdfium2  # type: ignore[import-untyped]  # has no py.typed
 import pytest
 from PIL import Image
 
 from tasks.models import Extracted, Kind
-from tasks.readers import read_message
+from tasks.readers import Limits, read_message
+from tasks.readers.sandbox import client
 from tests.corpus.places import DOCUMENTS, documents, needs_documents
 
 pytestmark = [pytest.mark.corpus, pytest.mark.slow, pytest.mark.timeout(1800), needs_documents]
@@ -35,15 +37,26 @@ _MONTHS = (
 )  # fmt: skip
 
 
+_MOST_KIB = int(1.2 * 1024 * 1024)
+_ENDS: dict[Path, list[dict[str, Any]]] = {}
+"""How each child ended that read a document: what it used at most, and for how long."""
+
+
 @cache
 def extracted() -> dict[Path, tuple[Extracted, float]]:
     """Every document read once, with the seconds it took."""
     found = {}
-    for path in documents():
-        begin = time.monotonic()
-        kind = Kind.MAIL if path.suffix == ".eml" else Kind.FILE
-        result = read_message(path.read_bytes(), kind=kind, name=path.name, content_type="")
-        found[path] = (result, time.monotonic() - begin)
+    end_of = client._end_of
+    try:
+        for path in documents():
+            ends = _ENDS.setdefault(path, [])
+            client._end_of = lambda watch, ends=ends: ends.append(end_of(watch)) or ends[-1]  # type: ignore[misc]
+            begin = time.monotonic()
+            kind = Kind.MAIL if path.suffix == ".eml" else Kind.FILE
+            result = read_message(path.read_bytes(), kind=kind, name=path.name, content_type="")
+            found[path] = (result, time.monotonic() - begin)
+    finally:
+        client._end_of = end_of
     return found
 
 
@@ -69,6 +82,20 @@ def test_time_and_states() -> None:
     total = sum(seconds for seconds, _ in slowest)
     print(f"\n{len(slowest)} files, {dict(states)}, {total:.0f} s; slowest: {slowest[:5]}")
     assert slowest[0][0] < 240
+
+
+def test_no_child_takes_more_than_it_may() -> None:
+    """No file, however hostile, has a child take 1.2 GiB or outlive its limits; each hostile one is printed."""
+    most = Limits()
+    for path in extracted():
+        peak = max(end["peak_kib"] for end in _ENDS[path])
+        cpu = max(end["cpu_seconds"] for end in _ENDS[path])
+        if path.parent.name == "hostile":
+            first = extracted()[path][0].documents[0]
+            told = f"{first.status}: {first.reason}"[:80]
+            print(f"\n{path.name:32} {peak / 1024:5.0f} MiB {cpu:5.1f} s CPU  {told}", end="")
+        assert peak < _MOST_KIB, path
+        assert cpu <= most.cpu_seconds + most.ocr_seconds + 5, path
 
 
 def test_facts_stand_in_the_text() -> None:

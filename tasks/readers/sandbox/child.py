@@ -160,7 +160,7 @@ def _header(content_type: str, content: Content, limits: Limits) -> dict[str, An
         "language": language_of(text),
         "locked": content.locked,
         "lasting": not content.hurried,
-        "children": [[child.name, child.content_type, child.charset] for child in content.children],
+        "children": [[child.name, child.content_type, child.charset, child.locked] for child in content.children],
     }
 
 

@@ -162,7 +162,9 @@ def test_passwords_open_and_are_kept_nowhere(ledger: Ledger, asked: Asked) -> No
     files = {"a.zip": ("application/zip", ZIP_CRYPTO), "a.pdf": ("application/pdf", samples.pdf(password="sesame"))}
     without = {one.name: one for one in mail(ledger, files)}
     assert without["a.pdf"].locked
-    assert "offer.txt" not in without
+    assert without["offer.txt"].locked
+    assert without["offer.txt"].reason == "it is encrypted in the archive and opens only with a password"
+    assert without["open.txt"].text == "Anybody may read this."
     opened = {one.name: one for one in mail(ledger, files, "wrong", "sesame")}
     assert "Grand total: 1.234,56 EUR" in opened["a.pdf"].text
     assert opened["offer.txt"].text == "The offer is 4711 EUR."

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import zipfile
 
 import openpyxl  # type: ignore[import-untyped]  # has no types
 import pytest
+from fpdf import FPDF
 
 from tasks.errors import Unreadable
 from tasks.readers import registry
@@ -50,6 +52,19 @@ def test_pdf_embedded_invoice_is_a_child() -> None:
     """Factur-X: the XML inside comes out as a file of its own, byte for byte."""
     (child,) = read(samples.pdf(attachment=samples.FACTUR_X)).children
     assert (child.name, child.data) == ("factur-x.xml", samples.FACTUR_X)
+
+
+def test_pdf_comments_are_read() -> None:
+    """What somebody noted on a page stands below its text."""
+    document = FPDF()
+    document.add_page()
+    document.set_font("Helvetica", size=12)
+    document.cell(text="Draft of the contract, as it was sent to us in the spring")
+    document.text_annotation(x=20, y=40, text="Please change the notice period to six months")
+    assert read(bytes(document.output())).text.split("\n")[-2:] == [
+        "Comments:",
+        "Please change the notice period to six months",
+    ]
 
 
 def test_scanned_pdf_is_recognised() -> None:
@@ -294,6 +309,38 @@ def test_calendar_and_card() -> None:
     assert "two and three" in lines
     assert not any("beep" in line for line in lines)
     assert read(b"BEGIN:VCARD\nFN:Anna\nTEL;TYPE=work:+49 30\nEND:VCARD\n").text == "Name: Anna\nTelephone: +49 30"
+
+
+def test_open_document_text() -> None:
+    """ODT: paragraphs are lines, table rows have tabs, repeated cells are repeated."""
+    row = (
+        '<table:table-row><table:table-cell table:number-columns-repeated="2"><text:p>2</text:p></table:table-cell>'
+        "<table:table-cell><text:p>119<text:s/>EUR</text:p></table:table-cell></table:table-row>"
+    )
+    names = {"office": "office", "text": "text", "table": "table"}
+    spaces = "".join(
+        f' xmlns:{short}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"' for short, name in names.items()
+    )
+    body = f"<text:h>Offer</text:h><text:p>Valid<text:tab/>until May</text:p><table:table>{row}</table:table>"
+    files = {
+        "mimetype": b"application/vnd.oasis.opendocument.text",
+        "content.xml": f"<office:document-content{spaces}>{body}</office:document-content>".encode(),
+    }
+    odt = samples.zipped(files, zipfile.ZIP_STORED)
+    assert sniff(odt) == "application/vnd.oasis.opendocument.text"
+    assert read(odt).text == "Offer\nValid\tuntil May\n2\t2\t119 EUR"
+
+
+def test_presentation_slides_are_pages() -> None:
+    """PPTX: a page per slide in their order, with its notes."""
+    paragraph = '<p:sld xmlns:p="p" xmlns:a="a"><a:p><a:r><a:t>{}</a:t></a:r></a:p></p:sld>'
+    files = {"[Content_Types].xml": b"<Types/>", "ppt/presentation.xml": b"<p/>"}
+    files |= {f"ppt/slides/slide{n}.xml": paragraph.format(f"Slide {n} of many").encode() for n in (1, 2, 10)}
+    files["ppt/notesSlides/notesSlide2.xml"] = paragraph.format("Speak slowly here").encode()
+    content = read(samples.zipped(files))
+    assert content.pages == 3
+    assert [page.split("\n")[0] for page in content.text.split("\f")] == [f"Slide {n} of many" for n in (1, 2, 10)]
+    assert "Speak slowly here" in content.text.split("\f")[1]
 
 
 def test_rtf() -> None:

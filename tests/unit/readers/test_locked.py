@@ -79,14 +79,14 @@ def test_zip_with_a_changed_member_does_not_open() -> None:
     place = ZIP_AES.index(b"offer.txt") + 9 + 11 + 20
     changed = ZIP_AES[:place] + bytes([ZIP_AES[place] ^ 1]) + ZIP_AES[place + 1 :]
     content = read(changed, passwords=("Grüße 7",))
-    assert [child.name for child in content.children] == ["terms.txt"]
+    assert [(child.name, child.locked) for child in content.children] == [("offer.txt", True), ("terms.txt", False)]
     assert content.locked
 
 
 def test_zip_with_some_members_locked() -> None:
     """What is open is read, and what is not is told; with the password all of it is read."""
     without = read(ZIP_CRYPTO)
-    assert [child.name for child in without.children] == ["open.txt"]
+    assert [(child.name, child.locked) for child in without.children] == [("open.txt", False), ("offer.txt", True)]
     assert without.locked
     assert "1 members open only with a password" in without.notes
     assert "offer.txt (needs a password)" in without.text
