@@ -56,19 +56,26 @@ def digest(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def run(
-    settings: Settings, path: Path, source: str = "try", progress: Callable[[Progress], None] | None = None
-) -> Trip:
-    """Take `path` through all stages, as if it had come from `source`; files that an event names are not fetched.
+@dataclass(frozen=True)
+class Arrived:
+    """The file as a worker sees it before anybody judges."""
 
-    Raises Permanent for an unreadable file or an event that does not fit its template, Unavailable without a model.
+    job: Job
+    route: Route
+    extracted: Extracted
+
+
+def arrived(settings: Settings, path: Path, source: str, routes: tuple[Route, ...]) -> Arrived:
+    """Read `path` as if it had come from `source`, and choose its route; one route alone is taken whatever it matches.
+
+    Files that an event names are not fetched. Raises Permanent for an unreadable file or an event that does not fit
+    its template.
     """
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise Permanent(f"{path} cannot be read: {error.strerror}") from None
-    routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
-    job = job_of(path, raw, source)
+    job = _job(path, raw, source)
     route = mapped_by(routes, job, raw)
     taken = take_apart(job, raw, route.event, settings.templates_dir) if route and route.event else None
     if taken:
@@ -79,11 +86,23 @@ def run(
     if extracted.mail:
         sender = extracted.mail.from_address
         job = job.model_copy(update={"subject": extracted.mail.subject, "sender": sender})
-    route = choose(routes, job, extracted, raw)
+    return Arrived(job, routes[0] if len(routes) == 1 else choose(routes, job, extracted, raw), extracted)
+
+
+def run(
+    settings: Settings, path: Path, source: str = "try", progress: Callable[[Progress], None] | None = None
+) -> Trip:
+    """Take `path` through all stages, as if it had come from `source`; files that an event names are not fetched.
+
+    Raises Permanent for an unreadable file or an event that does not fit its template, Unavailable without a model.
+    """
+    routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset())
+    come = arrived(settings, path, source, routes)
     judge = Judge(settings.model)
-    found = classify(extracted, route, judge, progress)
+    found = classify(come.extracted, come.route, judge, progress)
     answering = Answering(settings, judge, message_id_secret(settings), lambda _recipient: "")
-    return Trip(job, route, extracted, found, reply(job, extracted, found, route, answering, progress))
+    answer = reply(come.job, come.extracted, found, come.route, answering, progress)
+    return Trip(come.job, come.route, come.extracted, found, answer)
 
 
 def _would_fetch(policy: FetchPolicy) -> Callable[[str], Piece]:
@@ -99,8 +118,7 @@ def _would_fetch(policy: FetchPolicy) -> Callable[[str], Piece]:
     return load
 
 
-def job_of(path: Path, raw: bytes, source: str) -> Job:
-    """A job that no ledger has: as if the bytes of `path` had just come from `source`."""
+def _job(path: Path, raw: bytes, source: str) -> Job:
     kind, content_type = kind_of(path)
     now = now_ms()
     sha256 = digest(raw)

@@ -13,17 +13,13 @@ from config.routes import Route, load_routes, read_route
 from config.settings import Settings
 from daemon import tryout
 from daemon.evaluation import plain
-from daemon.evaluation.cases import LARGEST, ROUTE, Case, Half, check_labels
+from daemon.evaluation.cases import ROUTE, Case, Half, check_labels
 from daemon.evaluation.outcome import Header, Outcome, Value, Way
 from tasks.clock import now_ms
-from tasks.configured import own_addresses
-from tasks.errors import NeedsReview, Permanent, PostroomError, Unavailable
+from tasks.errors import NeedsReview, PostroomError, Unavailable
 from tasks.model import Judge, Ollama
 from tasks.models import Classification, Extracted
-from tasks.routing import choose
 from tasks.stages.classify import classify
-from tasks.stages.extract import extract
-from tasks.trust import Believing
 
 
 @dataclass(frozen=True)
@@ -104,24 +100,9 @@ class _Reader:
         """The documents, the route, and the seconds that reading took. Raises Permanent."""
         if self._last is None or self._last[0] != case.name:
             started = time.monotonic()
-            extracted, route = read(self._wanted.settings, case.path, self._wanted.routes)
-            self._last = case.name, extracted, route, time.monotonic() - started
+            come = tryout.arrived(self._wanted.settings, case.path, case.source, self._wanted.routes)
+            self._last = case.name, come.extracted, come.route, time.monotonic() - started
         return self._last[1:]
-
-
-def read(settings: Settings, path: Path, routes: Sequence[Route]) -> tuple[Extracted, Route]:
-    """Read a file as a worker would, and choose its route among several. Raises Permanent."""
-    try:
-        if path.stat().st_size > LARGEST:
-            raise Permanent(f"{path} is larger than {LARGEST} bytes")
-        raw = path.read_bytes()
-    except OSError as error:
-        raise Permanent(f"{path} cannot be read: {error.strerror}") from None
-    job = tryout.job_of(path, raw, "eval")
-    extracted = extract(job, raw, own_addresses(settings), Believing(settings.trust, lambda _address, _job: False))
-    if extracted.mail:
-        job = job.model_copy(update={"subject": extracted.mail.subject, "sender": extracted.mail.from_address})
-    return extracted, routes[0] if len(routes) == 1 else choose(tuple(routes), job, extracted, raw)
 
 
 def _judged(wanted: Plan, reader: _Reader, model: str, case: Case, way: Way) -> Outcome:
