@@ -7,6 +7,7 @@ import mimetypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from config.fetching import FetchPolicy
 from config.routes import Route, load_routes
@@ -56,8 +57,7 @@ def digest(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-@dataclass(frozen=True)
-class Arrived:
+class Arrived(NamedTuple):
     """The file as a worker sees it before anybody judges."""
 
     job: Job
@@ -96,13 +96,12 @@ def run(
 
     Raises Permanent for an unreadable file or an event that does not fit its template, Unavailable without a model.
     """
-    routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset())
-    come = arrived(settings, path, source, routes)
+    routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
+    job, route, extracted = arrived(settings, path, source, routes)
     judge = Judge(settings.model)
-    found = classify(come.extracted, come.route, judge, progress)
+    found = classify(extracted, route, judge, progress)
     answering = Answering(settings, judge, message_id_secret(settings), lambda _recipient: "")
-    answer = reply(come.job, come.extracted, found, come.route, answering, progress)
-    return Trip(come.job, come.route, come.extracted, found, answer)
+    return Trip(job, route, extracted, found, reply(job, extracted, found, route, answering, progress))
 
 
 def _would_fetch(policy: FetchPolicy) -> Callable[[str], Piece]:

@@ -11,11 +11,11 @@ from typing import Any
 
 from config.routes import Route, load_routes
 from config.settings import Settings
+from daemon.evaluation.running import judge_of
 from tasks.configured import message_id_secret
 from tasks.errors import Permanent, PostroomError, Unavailable
 from tasks.intake import raw_of
 from tasks.ledger import Ledger
-from tasks.model import Judge
 from tasks.models import OWN_SOURCE, Classification, Extracted, Job, Reply, Stage
 from tasks.routing import choose
 from tasks.stages.classify import classify
@@ -74,7 +74,7 @@ class Backtest:
         self._ledger = ledger
         self._blobs: Store = open_store(settings)
         self._routes = load_routes(settings.routes_dir, settings.templates_dir, frozenset(settings.endpoint))
-        self._judge = Judge(settings.model, settings.templates_dir)
+        self._judge = judge_of(settings)
         self._answering = Answering(settings, self._judge, message_id_secret(settings), lambda _recipient: "")
 
     def jobs(self, since: int, *, source: str = "", label: str = "", limit: int = 0) -> Iterator[Job]:

@@ -17,6 +17,9 @@ from tasks.judging import calibrations
 from tasks.judging.calibration import NotEnough, ece, fit, held_out
 from tasks.prompts import Prompts
 
+FILE = "calibration.json"
+"""Of state_dir."""
+
 
 def calibrate(out: Console, settings: Settings, wanted: Plan, run: Run, cases: Mapping[str, Case]) -> None:
     """Fit and keep one curve for each model and each method. Answers of the unseen half do not count.
@@ -32,7 +35,7 @@ def calibrate(out: Console, settings: Settings, wanted: Plan, run: Run, cases: M
         answered = [one for one in run.of(model) if not one.error and cases[one.case].half == "tuning"]
         for method in sorted({one.method for one in answered}):
             curve = _made(model, question, route.name, method, [one for one in answered if one.method == method], cases)
-            path = settings.state_dir / calibrations.FILE
+            path = settings.state_dir / FILE
             try:
                 calibrations.keep(path, curve)
             except ValueError as error:

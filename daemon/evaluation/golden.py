@@ -16,6 +16,7 @@ from daemon.checks import Finding
 from daemon.evaluation.cases import Case, check_labels, load_cases
 from daemon.evaluation.figures import right_value
 from daemon.evaluation.outcome import Value
+from daemon.evaluation.running import judge_of
 from tasks.errors import PostroomError, Unavailable
 from tasks.model import Judge
 from tasks.models import Classification
@@ -43,7 +44,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
         check_labels(cases, [route])
     if not found:
         yield Finding("cases", "warning", "no route has any", f"put some into {settings.routes_dir}/NAME{ENDING}")
-    judge = Judge(settings.model, settings.templates_dir)
+    judge = judge_of(settings)
     for route, cases in found:
         for case in sorted(cases, key=lambda one: one.name):
             yield _finding(settings, routes, route, case, judge)

@@ -105,6 +105,12 @@ class _Reader:
         return self._last[1:]
 
 
+def judge_of(settings: Settings, model: str = "") -> Judge:
+    """A judge as a worker has it, asking `model`, or that of the settings."""
+    asked = settings.model.model_copy(update={"name": model}) if model else settings.model
+    return Judge(asked, settings.templates_dir)
+
+
 def _judged(wanted: Plan, reader: _Reader, model: str, case: Case, way: Way) -> Outcome:
     settings = wanted.settings.model.model_copy(update={"name": model})
     try:
@@ -114,7 +120,7 @@ def _judged(wanted: Plan, reader: _Reader, model: str, case: Case, way: Way) -> 
         if way == "plain":
             outcome = plain.ask(Ollama(settings), settings, route, extracted, case.name)
         else:
-            found = classify(extracted, route, Judge(settings, wanted.settings.templates_dir))
+            found = classify(extracted, route, judge_of(wanted.settings, model))
             outcome = outcome_of(case.name, model, found)
     except Unavailable:
         raise
@@ -133,7 +139,7 @@ def outcome_of(case: str, model: str, found: Classification) -> Outcome:
         model=model,
         label=found.label,
         confidence=found.confidence,
-        raw_confidence=found.confidence,
+        raw_confidence=found.alternatives.get(found.label, found.confidence),
         method=found.method,
         values=tuple(Value(name=one.name, value=one.value, supported=one.supported) for one in found.fields),
         review=found.review,

@@ -14,9 +14,6 @@ from tasks.judging.calibration import Curve
 from tasks.models import Noun
 from tasks.prompts import Material, Prompts
 
-FILE = "calibration.json"
-"""Its name in state_dir."""
-
 
 class Calibration(Noun):
     """One curve, what it is for, and what it was made from."""
