@@ -24,7 +24,7 @@ def evaluate(
         bool, typer.Option("--plain", help="Beside it: one sampled JSON call that rates its own confidence.")
     ] = False,
     against: Annotated[
-        Path | None, typer.Option(help="A run's .jsonl to compare with.  [default: the last whole run of this half]")
+        Path | None, typer.Option(help="A run's .jsonl to compare with.  [default: the last whole run of these cases]")
     ] = None,
     report: Annotated[Path | None, typer.Option(help="The HTML report.  [default: beside the run]")] = None,
     calibrated: Annotated[

@@ -56,7 +56,8 @@ def _section(
 ) -> Section:
     outcomes = run.of(model, way)
     told = figures(cases, outcomes)
-    old = before.of(model, way) if before else []
+    answered = {one.case for one in outcomes}
+    old = [one for one in before.of(model, way) if one.case in answered] if before else []
     threshold = run.header.min_confidence
     then = lines(figures(cases, old), threshold) if old else []
     figured = lines(told, threshold)
@@ -81,7 +82,7 @@ def write(path: Path, templates: Path, run: Run, shown: Sequence[Section], befor
     """Write the report. Raises Permanent when that is not possible."""
     environment = Environment(loader=FileSystemLoader(templates / "eval"), autoescape=True, undefined=StrictUndefined)
     html = environment.get_template("report.html.j2").render(
-        name=Path(run.header.folder).name,
+        name=run.header.folder,
         header=run.header,
         begun=when(run),
         whole=run.is_whole,

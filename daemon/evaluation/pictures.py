@@ -72,7 +72,7 @@ def reliability(seen: Sequence[Seen], bins: int = 10) -> Markup:
             "right", 0.25 + 0.75 * len(group) / most, words,
         ))  # fmt: skip
     parts.append(_text(_EDGE + _SIDE / 2, bottom + 34, "told confidence", "middle"))
-    parts.append(_text(_EDGE + 6, _EDGE - 8, "share right (darker: more answers)", "start"))
+    parts.append(_text(_EDGE, _EDGE - 10, "share right", "middle"))
     size = bottom + _EDGE
     return _SVG.format(size, size, size, f"Reliability of {len(seen)} answers", Markup("").join(parts))
 

@@ -111,6 +111,7 @@ def _mend(run: Run) -> None:
 
 
 def last(place: Path, run: Run) -> Run | None:
-    """The newest whole run over the same half before `run`: what it is compared with."""
-    alike = (one for one in runs(place) if one.header.half == run.header.half and one.is_whole)
+    """The newest whole run before `run` that has all of its cases: what it is compared with."""
+    wanted = set(run.header.cases)
+    alike = (one for one in runs(place) if one.is_whole and wanted <= set(one.header.cases))
     return next((one for one in alike if one.header.started_at < run.header.started_at), None)

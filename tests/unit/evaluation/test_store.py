@@ -11,11 +11,11 @@ from daemon.evaluation.outcome import Header, Outcome
 from tasks.errors import Permanent
 
 
-def header(fingerprint: str = "f", started: int = 1_700_000_000_000, half: str = "both") -> Header:
+def header(fingerprint: str = "f", started: int = 1_700_000_000_000) -> Header:
     return Header(
         fingerprint=fingerprint,
         folder="set",
-        half=half,
+        half="both",
         models=("m",),
         ways=("postroom",),
         cases=("a", "b"),
@@ -58,15 +58,14 @@ def test_a_whole_run_and_another_question_begin_anew(tmp_path: Path) -> None:
     assert store.begin(tmp_path, header()).path not in {first.path, anew.path}
 
 
-def test_it_is_compared_with_the_last_whole_run_of_its_half(tmp_path: Path) -> None:
-    """Not with one that was stopped, and not with one over other cases."""
+def test_it_is_compared_with_the_last_whole_run_of_its_cases(tmp_path: Path) -> None:
+    """Not with one that was stopped, and not with one that lacks a case."""
     whole = store.begin(tmp_path, header(started=1_700_000_000_000))
     for name in ("a", "b"):
         whole.add(outcome(name))
     store.begin(tmp_path, header("stopped", started=1_700_000_010_000)).add(outcome("a"))
-    other = store.begin(tmp_path, header("other", started=1_700_000_020_000, half="tuning"))
-    for name in ("a", "b"):
-        other.add(outcome(name))
+    fewer = header("fewer", started=1_700_000_020_000).model_copy(update={"cases": ("a",)})
+    store.begin(tmp_path, fewer).add(outcome("a"))
     now = store.begin(tmp_path, header("now", started=1_700_000_030_000))
     last = store.last(tmp_path, now)
     assert last is not None
