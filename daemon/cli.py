@@ -27,6 +27,7 @@ from daemon import (
     trace,
 )
 from daemon.console import AsJson, JobArgument, as_owner, config_of, console, ledger_of, print_json, settings_of
+from daemon.evaluation import command as evaluation
 from tasks import log
 from tasks.configured import routes_of
 from tasks.errors import Permanent, PostroomError, WrongSchema
@@ -58,6 +59,7 @@ cli.add_typer(backup.commands)
 cli.add_typer(retention.commands)
 cli.add_typer(digest.commands)
 cli.add_typer(trace.commands)
+cli.add_typer(evaluation.commands)
 cli.add_typer(installation.commands, rich_help_panel="Actions")
 
 
@@ -182,6 +184,9 @@ def check(
     config_only: Annotated[
         bool, typer.Option("--config-only", help="Configuration, routes and templates; connect to nothing.")
     ] = False,
+    cases: Annotated[
+        bool, typer.Option("--cases", help="Also judge the golden cases beside the routes (NAME.cases/).")
+    ] = False,
 ) -> None:
     """Look at configuration, routes, templates and every dependency.
 
@@ -199,6 +204,10 @@ def check(
     found: Iterable[checks.Finding] = checks.of_templates(settings)
     if not config_only:
         found = itertools.chain(checks.never_trusted(settings, routes), checks.dependencies(settings), found)
+    if cases:
+        from daemon.evaluation import golden
+
+        found = itertools.chain(found, golden.findings(settings))
     with as_owner(settings):  # with the rights of the processes: what they cannot do, root could
         well = show.findings(out, found)
     raise typer.Exit(0 if well else 1)

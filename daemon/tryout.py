@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from config.fetching import FetchPolicy
 from config.routes import Route
@@ -59,19 +60,25 @@ def digest(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def run(
-    settings: Settings, path: Path, source: str = "try", progress: Callable[[Progress], None] | None = None
-) -> Trip:
-    """Take `path` through all stages, as if it had come from `source`; files that an event names are not fetched.
+class Arrived(NamedTuple):
+    """The file as a worker sees it before anybody judges."""
 
-    Raises Permanent for an unreadable file or an event that does not fit its template, Unavailable without a model.
+    job: Job
+    route: Route
+    extracted: Extracted
+
+
+def arrived(settings: Settings, path: Path, source: str, routes: tuple[Route, ...]) -> Arrived:
+    """Read `path` as if it had come from `source`, and choose its route; one route alone is taken whatever it matches.
+
+    Files that an event names are not fetched. Raises Permanent for an unreadable file or an event that does not fit
+    its template.
     """
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise Permanent(f"{path} cannot be read: {error.strerror}") from None
-    routes = routes_of(settings)
-    job = job_of(path, raw, source)
+    job = _job(path, raw, source)
     route = mapped_by(routes, job, raw)
     taken = take_apart(job, raw, route.event, settings.templates_dir) if route and route.event else None
     if route and taken:
@@ -85,7 +92,17 @@ def run(
     if extracted.mail:
         sender = extracted.mail.from_address
         job = job.model_copy(update={"subject": extracted.mail.subject, "sender": sender})
-    route = choose(routes, job, extracted, raw)
+    return Arrived(job, routes[0] if len(routes) == 1 else choose(routes, job, extracted, raw), extracted)
+
+
+def run(
+    settings: Settings, path: Path, source: str = "try", progress: Callable[[Progress], None] | None = None
+) -> Trip:
+    """Take `path` through all stages, as if it had come from `source`; files that an event names are not fetched.
+
+    Raises Permanent for an unreadable file or an event that does not fit its template, Unavailable without a model.
+    """
+    job, route, extracted = arrived(settings, path, source, routes_of(settings))
     judge = Judge(settings.model, calibrations=settings.calibration_file)
     found = classify(extracted, route, judge, _share(progress, 0, JUDGED))
     answering = Answering(settings, judge, message_id_secret(settings), lambda _recipient: "")
@@ -114,8 +131,7 @@ def _would_fetch(policy: FetchPolicy) -> Callable[[str], Piece]:
     return load
 
 
-def job_of(path: Path, raw: bytes, source: str) -> Job:
-    """A job that no ledger has: as if the bytes of `path` had just come from `source`."""
+def _job(path: Path, raw: bytes, source: str) -> Job:
     kind, content_type = kind_of(path)
     now = now_ms()
     sha256 = digest(raw)

@@ -18,7 +18,7 @@ class Value(Noun):
     name: str
     value: str
     supported: bool
-    """Found again in the text. What is not is never sent unseen; the plain way looks for nothing and sends all."""
+    """Found again in the text. What is not is never sent; the plain way does not look, and sends it all the same."""
 
 
 class Outcome(Noun):
@@ -52,7 +52,9 @@ class Outcome(Noun):
     @property
     def sent(self) -> tuple[Value, ...]:
         """The values that would have gone out without anybody looking."""
-        return () if self.review or self.error else tuple(one for one in self.values if one.supported)
+        if self.review or self.error:
+            return ()
+        return tuple(one for one in self.values if one.supported or self.way == "plain")
 
 
 class Header(Noun):

@@ -7,6 +7,7 @@ and nothing that looks whether a value stands in the text.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,12 +15,13 @@ from pydantic import ValidationError
 from config.engine import ModelSettings
 from config.routes import FieldSpec, Route
 from daemon.evaluation.outcome import Outcome, Value
+from tasks.evidence import Source, find
 from tasks.identifiers import NotAValue
 from tasks.judging.calls import Ask
 from tasks.model import Models
 from tasks.models import Extracted, Noun
 from tasks.prompts import Messages
-from tasks.values import Hints, normalise
+from tasks.values import normalise
 
 SAMPLING = {"temperature": 0.8, "seed": 1}
 """Ollama's own default temperature; the seed only makes a run repeatable."""
@@ -49,9 +51,9 @@ def ask(engine: Models, settings: ModelSettings, route: Route, extracted: Extrac
         return told.model_copy(update={"error": f"no such JSON was written ({answer.done_reason})"})
     confidence = min(max(said.confidence, 0.0), 1.0)
     own = route.labels[said.label].fields
-    hints = [Hints.of(document.text, document.language) for document in extracted.documents]
+    sources = [Source.of(document) for document in extracted.documents]
     values = [
-        Value(name=name, value=_normal(own[name], str(value), hints), supported=True)
+        _value(name, own[name], str(value), sources)
         for name, value in written.items()
         if name in own and value not in {None, ""}
     ]
@@ -81,10 +83,12 @@ def _schema(route: Route, specs: dict[str, FieldSpec]) -> dict[str, Any]:
     }
 
 
-def _normal(spec: FieldSpec, written: str, hints: list[Hints]) -> str:
-    for hint in dict.fromkeys(hints):
+def _value(name: str, spec: FieldSpec, written: str, sources: Sequence[Source]) -> Value:
+    """In its normal form where it has one. Whether it stands in the text is told, so that it can be counted."""
+    for hints in dict.fromkeys(source.hints for source in sources):
         try:
-            return normalise(spec.type, written, hint)
+            value = normalise(spec.type, written, hints)
         except NotAValue:
             continue
-    return written.strip()
+        return Value(name=name, value=value, supported=find(spec.type, value, written, sources) is not None)
+    return Value(name=name, value=written.strip(), supported=find("text", written, written, sources) is not None)

@@ -7,24 +7,20 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from config.routes import Route, read_route
 from config.settings import Settings
 from daemon import tryout
 from daemon.evaluation import plain
-from daemon.evaluation.cases import LARGEST, ROUTE, Case, Half, check_labels
+from daemon.evaluation.cases import ROUTE, Case, Half, check_labels
 from daemon.evaluation.outcome import Header, Outcome, Value, Way
 from tasks.clock import now_ms
-from tasks.configured import own_addresses, passwords_of, routes_of
-from tasks.errors import NeedsReview, Permanent, PostroomError, Unavailable
+from tasks.configured import routes_of
+from tasks.errors import NeedsReview, PostroomError, Unavailable
 from tasks.model import Judge, Models
 from tasks.models import Classification, Extracted
-from tasks.routing import choose
 from tasks.stages.classify import classify
-from tasks.stages.extract import Tools, extract
-from tasks.trust import Believing
 
 
 @dataclass(frozen=True)
@@ -107,25 +103,15 @@ class _Reader:
         """The documents, the route, and the seconds that reading took. Raises Permanent."""
         if self._last is None or self._last[0] != case.name:
             started = time.monotonic()
-            extracted, route = read(self._wanted.settings, case.path, self._wanted.routes)
-            self._last = case.name, extracted, route, time.monotonic() - started
+            come = tryout.arrived(self._wanted.settings, case.path, case.source, self._wanted.routes)
+            self._last = case.name, come.extracted, come.route, time.monotonic() - started
         return self._last[1:]
 
 
-def read(settings: Settings, path: Path, routes: Sequence[Route]) -> tuple[Extracted, Route]:
-    """Read a file as a worker would, and choose its route among several. Raises Permanent."""
-    try:
-        if path.stat().st_size > LARGEST:
-            raise Permanent(f"{path} is larger than {LARGEST} bytes")
-        raw = path.read_bytes()
-    except OSError as error:
-        raise Permanent(f"{path} cannot be read: {error.strerror}") from None
-    job = tryout.job_of(path, raw, "eval")
-    believing = Believing(settings.trust, lambda _address, _job: False)
-    extracted = extract(job, raw, Tools(own_addresses(settings), believing, routes, partial(passwords_of, settings)))
-    if extracted.mail:
-        job = job.model_copy(update={"subject": extracted.mail.subject, "sender": extracted.mail.from_address})
-    return extracted, routes[0] if len(routes) == 1 else choose(tuple(routes), job, extracted, raw)
+def judge_of(settings: Settings, model: str = "") -> Judge:
+    """A judge as a worker has it, asking `model`, or that of the settings."""
+    asked = settings.model.model_copy(update={"name": model}) if model else settings.model
+    return Judge(asked, settings.templates_dir)
 
 
 def _judged(wanted: Plan, reader: _Reader, model: str, case: Case, way: Way) -> Outcome:
@@ -137,7 +123,7 @@ def _judged(wanted: Plan, reader: _Reader, model: str, case: Case, way: Way) -> 
         if way == "plain":
             outcome = plain.ask(Models(settings), settings, route, extracted, case.name)
         else:
-            found = classify(extracted, route, Judge(settings, wanted.settings.templates_dir))
+            found = classify(extracted, route, judge_of(wanted.settings, model))
             outcome = outcome_of(case.name, model, found)
     except Unavailable:
         raise
@@ -156,7 +142,7 @@ def outcome_of(case: str, model: str, found: Classification) -> Outcome:
         model=model,
         label=found.label,
         confidence=found.confidence,
-        raw_confidence=found.confidence,
+        raw_confidence=found.alternatives.get(found.label, found.confidence),
         method=found.method,
         values=tuple(Value(name=one.name, value=one.value, supported=one.supported) for one in found.fields),
         review=found.review,

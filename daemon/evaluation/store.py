@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,7 +40,12 @@ class Run:
     @property
     def is_whole(self) -> bool:
         """Whether every case was asked in every way of every model."""
-        return len(self._keys) >= len(self.header.cases) * len(self.header.models) * len(self.header.ways)
+        return len(self._keys) >= self.wanted
+
+    @property
+    def wanted(self) -> int:
+        """How many outcomes make it whole."""
+        return len(self.header.cases) * len(self.header.models) * len(self.header.ways)
 
     def has(self, key: tuple[str, str, Way]) -> bool:
         """Whether that is known already."""
@@ -66,9 +72,10 @@ def _outcomes(lines: Sequence[str]) -> Iterator[Outcome]:
 
 
 def folder_of(state_dir: Path, folder: Path) -> Path:
-    """Where the runs of a set are kept."""
+    """Where the runs of a set are kept: two sets of one name do not share a place."""
+    whole = folder.resolve()
     return (
-        state_dir / FOLDER / (folder.resolve().name if folder.resolve().name != "set" else folder.resolve().parent.name)
+        state_dir / FOLDER / f"{whole.parent.name}-{whole.name}-{hashlib.sha256(str(whole).encode()).hexdigest()[:6]}"
     )
 
 
@@ -104,6 +111,7 @@ def _mend(run: Run) -> None:
 
 
 def last(place: Path, run: Run) -> Run | None:
-    """The newest whole run over the same half before `run`: what it is compared with."""
-    alike = (one for one in runs(place) if one.header.half == run.header.half and one.is_whole)
+    """The newest whole run before `run` that has all of its cases: what it is compared with."""
+    wanted = set(run.header.cases)
+    alike = (one for one in runs(place) if one.is_whole and wanted <= set(one.header.cases))
     return next((one for one in alike if one.header.started_at < run.header.started_at), None)

@@ -14,6 +14,7 @@ from tasks.evidence import Source, find
 from tests.eval.make_documents import SET, made
 
 CASES = load_cases(SET)
+JUDGED_BY = read_route(SET / ROUTE, TEMPLATES, frozenset())
 DIRECT = frozenset({".eml", ".txt", ".html"})
 """Files whose text can be compared without a reader."""
 
@@ -39,16 +40,15 @@ def test_halves() -> None:
 
 def test_every_label_and_field_stands_in_the_route() -> None:
     """The set's own route knows all that the cases tell."""
-    check_labels(CASES, [read_route(SET / ROUTE, TEMPLATES, frozenset())])
+    check_labels(CASES, [JUDGED_BY])
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.path.suffix in DIRECT], ids=lambda case: case.name)
 def test_every_value_stands_in_its_document(case: Case) -> None:
     """What a case says of its fields can be found in its text, so that nobody is asked for what is not there."""
-    route = read_route(SET / ROUTE, TEMPLATES, frozenset())
     source = Source(case.path.read_text("utf-8"), language=case.language)
     for name, values in {**case.fields, **case.may}.items():
-        kind = route.labels[case.label].fields[name].type
+        kind = JUDGED_BY.labels[case.label].fields[name].type
         assert any(find(kind, value, value, [source]) for value in values), (name, values)
 
 
