@@ -141,6 +141,7 @@ def installs_itself(house: House, deb: Path) -> str:
     """
     program = "/opt/mine/bin/postroom"
     house.box.run("dpkg-deb", "-x", f"/srv/{deb.name}", "/srv/unpacked")
+    house.box.run("mkdir", "-p", "/opt")  # dpkg takes it away when it is empty
     house.box.run("mv", "/srv/unpacked/opt/postroom", "/opt/mine")
     house.box.run("sed", "-i", "1s|/opt/postroom|/opt/mine|", program)
     shown = house.box.out(program, "systemd", "install", "--dry-run")
