@@ -7,6 +7,7 @@ unless it is marked `sqlite_only`.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 import sqlite3
@@ -21,6 +22,7 @@ import structlog
 from alembic.config import Config
 
 from config.settings import Settings
+from tasks import ids
 from tasks.blobs import Blobs
 from tasks.intake import Intake
 from tasks.ledger import Ledger
@@ -44,6 +46,15 @@ structlog.configure(  # Rich's coloured tracebacks take a second of processor ti
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ids_in_order() -> Iterator[None]:
+    """Jobs of one millisecond have ids in the order in which they came, so that a test may name the first of them."""
+    numbers = itertools.count(secrets.randbits(79))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ids, "_next_random", numbers.__next__)
+        yield
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

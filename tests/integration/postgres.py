@@ -12,6 +12,7 @@ import contextlib
 import functools
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -33,6 +34,8 @@ from tests import memory
 
 SUPERUSER = "postgres"
 TEMPLATE = "postroom_template"
+_BY_FILE = " STRATEGY FILE_COPY"
+"""Takes half as long as through the log; the choice came with PostgreSQL 15."""
 _OPTIONS = {
     "listen_addresses": "",
     "fsync": "off",  # what is tested is what Postroom asks for, not this machine's disk
@@ -60,7 +63,7 @@ class Postgres:
 
     def create(self, database: str, template: str = "template0") -> str:
         """Make a database; its URL."""
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}" + (_BY_FILE if _version() >= 15 else ""))
         self.run(statement.format(sql.Identifier(database), sql.Identifier(template)))
         return self.url(database)
 
@@ -112,6 +115,12 @@ def program(name: str) -> str:
     if found is None or not Path(found).exists():
         pytest.fail(f"these tests need PostgreSQL's {name}: apt install postgresql", pytrace=False)
     return str(Path(found).resolve())
+
+
+@functools.cache
+def _version() -> int:
+    told = subprocess.run([program("postgres"), "--version"], capture_output=True, text=True, check=True).stdout
+    return int(re.findall(r"\d+", told)[0])
 
 
 @contextmanager

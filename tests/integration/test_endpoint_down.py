@@ -73,7 +73,7 @@ def test_five_days_down(
         more = {"alerts": {"mail": ["admin@team.example"]}, "smtp_out": {"port": port}, "worker": worker}
         post = Post(settings, intake, {"books": url, "orders": orders.url}, **more)
         began = now_ms()
-        through(post, clock, began + 5 * DAY_MS - HOUR_MS, every_ms=12 * HOUR_MS, targets=both)
+        through(post, clock, began + 5 * DAY_MS - HOUR_MS, every_ms=DAY_MS, targets=both)
         health = post.ledger.endpoints.get("books")
         assert health is not None
         assert (health.disabled_at, mails.got) == (None, [])
@@ -81,7 +81,7 @@ def test_five_days_down(
         assert health.failing_since - began < HOUR_MS
         assert keys(orders) == {f"{job_id}-1": 1 for job_id in post.made}
 
-        through(post, clock, began + 6 * DAY_MS, every_ms=12 * HOUR_MS, targets=both)
+        through(post, clock, began + 6 * DAY_MS, every_ms=DAY_MS, targets=both)
         told = [content for _, _, content, _ in mails.got]
         assert len(told) == len(post.alerts()) == 1
         assert b"Subject: Postroom: endpoint books is disabled" in told[0]
@@ -119,7 +119,7 @@ def test_days_of_refusals_are_days_of_failing(settings: Settings, intake: Intake
     """An endpoint that answers, but takes nothing, is disabled as one that is away."""
     with sink(replies(status)) as receiver:
         post = Post(settings, intake, {"books": receiver.url})
-        through(post, clock, now_ms() + 6 * DAY_MS, every_ms=20 * HOUR_MS, targets=("books",))
+        through(post, clock, now_ms() + 6 * DAY_MS, every_ms=44 * HOUR_MS, targets=("books",))
         asked = len(receiver.seen)
         health = post.ledger.endpoints.get("books")
         assert health is not None

@@ -215,7 +215,7 @@ def test_a_caller_may_wait_for_the_result(house: House) -> None:
     late = house.post("shop", b"{}", "m2", prefer="wait=1")
     assert late.status_code == 202
     assert late.headers["location"].endswith(late.json()["job"])
-    assert 0.9 < time.monotonic() - started < 3
+    assert 0.9 < time.monotonic() - started < 30
     assert house.post("shop", b"{}", "m3", prefer="wait=x;, =").status_code == 202
 
 

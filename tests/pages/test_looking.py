@@ -141,7 +141,7 @@ def watching(url: str) -> Iterator[Iterator[Shown]]:
             if line.startswith("data: "):
                 yield json.loads(line[6:])["jobs"]
 
-    with httpx.stream("GET", f"{url}/ui/live/events", timeout=20, trust_env=False) as answer:
+    with httpx.stream("GET", f"{url}/ui/live/events", timeout=60, trust_env=False) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         yield told(answer)
 
@@ -261,7 +261,7 @@ def test_the_tryout_asks_the_configured_model(tmp_path: Path) -> None:
 
 
 def until(stream: Iterator[Shown], holds: Callable[[Shown], bool]) -> Shown:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     for jobs in stream:
         if holds(jobs):
             return jobs

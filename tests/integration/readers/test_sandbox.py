@@ -78,7 +78,7 @@ def test_wall_limit_ends_a_child(sandbox: Sandbox) -> None:
     begin = time.monotonic()
     with pytest.raises(Unreadable, match=r"longer than 0.3 seconds"):
         sandbox.call(request(), slow_table(), Limits(wall_seconds=0.3, ocr_seconds=0))
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 60
     assert children_of(sandbox.server_pid) == []
 
 

@@ -231,15 +231,21 @@ def test_lost_grammar_is_an_error_not_free_text(tmp_path: Path) -> None:
     play(tmp_path, story, "grammar lost", HEL, END)
 
 
+async def begun(engine: Scripted) -> None:
+    """Wait until the engine is asked something."""
+    async with asyncio.timeout(60):
+        while not engine.asked:  # noqa: ASYNC110  # a stand-in that tells nobody
+            await asyncio.sleep(0.005)
+
+
 def test_client_that_leaves_ends_the_generation(tmp_path: Path) -> None:
     """When the client closes, the engine's answer is closed and the turn is free for the next one."""
 
     async def story(client: httpx.AsyncClient, engine: Scripted) -> None:
         leaving = asyncio.create_task(client.post("/api/chat", json=CHAT | {"stream": False}))
-        await asyncio.sleep(0.05)
-        assert engine.asked
+        await begun(engine)
         leaving.cancel()
-        await asyncio.wait_for(engine.closed.wait(), 2)
+        await asyncio.wait_for(engine.closed.wait(), 60)
         engine.events = [END]
         assert (await client.post("/api/chat", json=CHAT)).status_code == 200
 
@@ -292,9 +298,9 @@ def test_context_is_capped_by_the_engine(tmp_path: Path) -> None:
 def test_full_queue_is_503(tmp_path: Path) -> None:
     """One runs, none may wait: the second request at once gets 503."""
 
-    async def story(client: httpx.AsyncClient, _: Scripted) -> None:
+    async def story(client: httpx.AsyncClient, engine: Scripted) -> None:
         running = asyncio.create_task(client.post("/api/chat", json=CHAT))
-        await asyncio.sleep(0.05)
+        await begun(engine)
         response = await client.post("/api/chat", json=CHAT)
         assert (response.status_code, response.json()["error"][:11]) == (503, "server busy")
         running.cancel()

@@ -141,7 +141,7 @@ def test_a_name_server_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPa
     release = threading.Event()
 
     def getaddrinfo(*_: object, **__: object) -> list[Any]:
-        release.wait(10)
+        release.wait(60)
         return []
 
     monkeypatch.setattr(egress.socket, "getaddrinfo", getaddrinfo)
@@ -149,7 +149,7 @@ def test_a_name_server_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPa
     with egress.within(0.2), pytest.raises(egress.Deadline, match="looking up slow"):
         egress.resolve("slow.example", 80, allow_private=False)
     release.set()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize("host", ["no.such.name.invalid", "a" * 64 + ".example", "bad\u3002\u3002name"])
