@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from config.routes import Route
 from config.settings import Settings
@@ -11,7 +12,7 @@ from tasks.configured import message_id_secret, own_addresses, routes_of
 from tasks.heart import Heart, this_process
 from tasks.ledger import Ledger
 from tasks.loops import over_cap
-from tasks.model import Judge
+from tasks.model import Judge, Models
 from tasks.outages import Reporter
 from tasks.recorder import Recorder
 from tasks.stages.reply import Answering
@@ -21,7 +22,17 @@ from tasks.trust import Believing
 
 def judge_of(settings: Settings) -> Judge:
     """The judge of a process that may not be the only one to ask the model."""
-    return Judge(settings.model, turns=settings.state_dir / "turns", slots=settings.worker.model_concurrency)
+    return Judge(settings.model, turns=turns_of(settings), slots=settings.worker.model_concurrency)
+
+
+def models_of(settings: Settings) -> Models:
+    """The models themselves, under the same turns."""
+    return Models(settings.model, turns_of(settings), settings.worker.model_concurrency)
+
+
+def turns_of(settings: Settings) -> Path:
+    """The folder in which the processes of this machine agree whose turn it is."""
+    return settings.state_dir / "turns"
 
 
 class Workshop:
