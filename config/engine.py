@@ -47,6 +47,10 @@ class ModelSettings(TaskModels):
         ge=0,
         description="Seconds that a job waits at most for those that need the model which is in memory already.",
     )
+    embed: str = Field(
+        "", description="Model that tells what documents mean, for `postroom similar` and `jobs --like`; empty: none."
+    )
+    embed_every: float = Field(60, gt=0, description="Seconds between two looks for documents that it has not seen.")
     num_ctx: int = Field(8192, ge=512, description="Context in tokens; longer documents are split, never cut.")
     max_ctx: int = Field(
         0,

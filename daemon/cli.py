@@ -21,6 +21,7 @@ from daemon import (
     hooks,
     installation,
     mailboxes,
+    meanings,
     retention,
     show,
     tokens,
@@ -60,6 +61,7 @@ cli.add_typer(retention.commands)
 cli.add_typer(digest.commands)
 cli.add_typer(trace.commands)
 cli.add_typer(evaluation.commands)
+cli.add_typer(meanings.commands)
 cli.add_typer(installation.commands, rich_help_panel="Actions")
 
 
@@ -238,10 +240,18 @@ def jobs(
     source: Annotated[str, typer.Option(help="Only this way in, such as smtp or webhook:shop.")] = "",
     label: Annotated[str, typer.Option(help="Only this label.")] = "",
     search: Annotated[str, typer.Option(help="Text in subject, sender or Message-ID.")] = "",
+    like: Annotated[
+        str, typer.Option(help="Instead: what the documents should mean, nearest first; needs [model] embed.")
+    ] = "",
     limit: Annotated[int, typer.Option(min=1, help="Lines at most.")] = 30,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
+    if like:
+        if state or source or label or search:
+            raise typer.BadParameter("goes with --limit and --json only", param_hint="--like")
+        meanings.like(context, like, limit, as_json=as_json)
+        return
     with ledger_of(context) as ledger:
         found = ledger.jobs.page(states=state or [], source=source, label=label, search=search, limit=limit)
         if as_json:

@@ -34,6 +34,8 @@ AT_START = (
     "worker.extract_concurrency",
     "worker.model_concurrency",
     "worker.deliver_concurrency",
+    "model.embed",
+    "model.embed_every",
 )
 """Settings that a process reads once. A reload names those that changed; a restart takes them over."""
 

@@ -28,19 +28,26 @@ def jobs_table(console: Console, jobs: Iterable[Job], counts: dict[str, int]) ->
             name, overflow="ellipsis" if name in {"subject", "reason"} else "fold", no_wrap=name != "reason"
         )
     for job in jobs:
-        colour = COLOURS.get(job.state.value, "cyan")
-        label = f"{job.label} {job.confidence:.2f}" if job.label and job.confidence is not None else ""
-        table.add_row(
-            job.id,
-            iso(job.received_at),
-            f"[{colour}]{job.state.value}[/]",
-            label,
-            escape(job.source),
-            escape(one_line(job.subject)),
-            escape(one_line(job.reason)),
-        )
+        table.add_row(*_cells(job), escape(one_line(job.reason)))
     console.print(table)
     console.print("  ".join(f"{state} {number}" for state, number in sorted(counts.items())) or "no jobs yet")
+
+
+def near_table(console: Console, found: Iterable[tuple[float, Job]]) -> None:
+    """One line a job, each with how near it is."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("near", "job", "received", "state", "label", "source", "subject"):
+        table.add_column(name, overflow="ellipsis" if name == "subject" else "fold", no_wrap=True)
+    for cosine, job in found:
+        table.add_row(f"{cosine:.2f}", *_cells(job))
+    console.print(table if table.row_count else "nothing is near")
+
+
+def _cells(job: Job) -> tuple[str, ...]:
+    colour = COLOURS.get(job.state.value, "cyan")
+    label = f"{job.label} {job.confidence:.2f}" if job.label and job.confidence is not None else ""
+    state = f"[{colour}]{job.state.value}[/]"
+    return job.id, iso(job.received_at), state, label, escape(job.source), escape(one_line(job.subject))
 
 
 def story(console: Console, told: dict[str, Any]) -> None:

@@ -44,10 +44,14 @@ class Hosts:
         """
         return self._anywhere(wish.model, wish.messages[0]["content"], lambda server: server.ask(wish, progress))
 
-    def _anywhere(self, model: str, start: str, call: Callable[[Server], Result]) -> Result:
+    def embed(self, model: str, text: str, *, waits: bool) -> list[float]:
+        """What `text` means to `model`. `waits`: all other questions go first. Raises as `ask` does."""
+        return self._anywhere(model, "", lambda server: server.embed(model, text), waits=waits)
+
+    def _anywhere(self, model: str, start: str, call: Callable[[Server], Result], *, waits: bool = False) -> Result:
         left, errors = list(self.servers), list[Transient]()
         while left:
-            with self._turn(model, start, left) as server:
+            with self._turn(model, start, left, waits=waits) as server:
                 left.remove(server)
                 try:
                     return call(server)
@@ -56,11 +60,11 @@ class Hosts:
         raise max(errors, key=_weight)
 
     @contextmanager
-    def _turn(self, model: str, start: str, among: Sequence[Server]) -> Iterator[Server]:
+    def _turn(self, model: str, start: str, among: Sequence[Server], *, waits: bool) -> Iterator[Server]:
         """The best server to ask, when it is this call's turn there. Raises Busy."""
         home = max(self.servers, key=lambda server: _rank(server, model, start))
         usable = {server.address: server for server in self._usable(model, among)}
-        with self._turns.turn(Wish(model, tuple(usable), home.address)) as address:
+        with self._turns.turn(Wish(model, tuple(usable), home.address, waits)) as address:
             yield usable[address]
 
     def _usable(self, model: str, among: Sequence[Server]) -> Sequence[Server]:

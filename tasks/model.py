@@ -110,7 +110,10 @@ class Models:
         places = [route.model for route in routes] or [RouteModel()]
         found = [chosen(task, self._settings, place) for place in places for task in TASKS]
         names: dict[str, set[str]] = {}
-        for model in {name for one in found for name in (one.name, one.fallback) if name}:
+        embeds = self._settings.embed
+        for model in {name for one in found for name in (one.name, one.fallback) if name} | (
+            {embeds} if embeds else set()
+        ):
             where, name = self._settings.server_of(model)
             names.setdefault(where, set()).add(name)
         for where, wanted in names.items():
@@ -121,6 +124,14 @@ class Models:
         """The longest context of a model, in tokens. Raises Unavailable."""
         where, name = self._settings.server_of(model)
         return self._hosts[where].context_limit(name)
+
+    def embed(self, text: str, *, waits: bool = False) -> list[float]:
+        """What `text` means to the model that [model] embed names. `waits`: all other questions go first.
+
+        Raises TooLong where the text does not fit, Unavailable, Transient.
+        """
+        where, name = self._settings.server_of(self._settings.embed)
+        return self._hosts[where].embed(name, text, waits=waits)
 
     def ask(self, wish: Ask, progress: OnProgress | None = None) -> Answer:
         """Make one call. Raises as tasks.hosts.Hosts.ask does."""

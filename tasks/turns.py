@@ -56,6 +56,8 @@ class Wish:
     """Addresses that may be asked."""
     home: str
     """The address whose prefix cache has the prompt's beginning."""
+    waits: bool = False
+    """Whether all others go first, however long it takes."""
 
 
 @dataclass
@@ -158,7 +160,7 @@ class Turns:
         path = self._place / f"wait-{since:020.6f}-{os.getpid()}-{next(_numbers)}"
         with self._choosing():
             lock = _lock(path)
-            path.write_text(json.dumps([wish.model, wish.servers, wish.home]))
+            path.write_text(json.dumps([wish.model, wish.servers, wish.home, wish.waits]))
         try:
             yield _Ticket(path, since, wish)
         finally:
@@ -205,13 +207,20 @@ class Turns:
                 _unlock(left)
                 continue
             with contextlib.suppress(OSError, ValueError):
-                model, servers, home = json.loads(path.read_text())
+                model, servers, home, *more = json.loads(path.read_text())
                 if time.time() - path.stat().st_mtime < FROZEN:
-                    found.append(_Ticket(path, float(path.name.split("-")[1]), Wish(model, tuple(servers), home)))
+                    found.append(
+                        _Ticket(path, float(path.name.split("-")[1]), Wish(model, tuple(servers), home, *more))
+                    )
         return found
 
     def _rank(self, one: _Ticket, known: Mapping[str, Standing], now: float) -> tuple[int, float]:
-        """Who goes first: the overdue, then those whose model is there, then the others; of each the longest waiting."""
+        """Who goes first: the overdue, then those whose model is there, then the others; of each the longest waiting.
+
+        Behind all of them stands what can wait.
+        """
+        if one.wish.waits:
+            return 3, one.since
         if now - one.since > self._patience:
             return 0, one.since
         is_there = any(known[address].free and not known[address].swaps(one.wish) for address in one.wish.servers)
@@ -219,7 +228,7 @@ class Turns:
 
     def _best(self, one: _Ticket, known: Mapping[str, Standing], now: float) -> str:
         """Where it would go now; empty when it has to wait."""
-        overdue = now - one.since > self._patience
+        overdue = now - one.since > self._patience and not one.wish.waits
         free = [address for address in one.wish.servers if known[address].free]
         may = [address for address in free if overdue or _may_load(known[address], one.wish, now)]
         return min(may, key=lambda address: known[address].cost(one.wish, address), default="")

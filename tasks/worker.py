@@ -16,13 +16,14 @@ from celery.worker import state
 
 from config.settings import Settings
 from tasks import log, tracing
-from tasks.app import BROKER_ERRORS, QUEUE_OF, make_app, name_of, publish
+from tasks.app import BROKER_ERRORS, MODEL_QUEUE, QUEUE_OF, make_app, name_of, publish
 from tasks.canary import Canary
 from tasks.classes import TASKS_OF, queue_of
 from tasks.errors import Unavailable
+from tasks.meaning import Background
 from tasks.models import Stage
 from tasks.pipeline import STAGES, Here, Step, run
-from tasks.workshop import Workshop
+from tasks.workshop import Workshop, models_of, turns_of
 
 HAND_BACK = 45.0
 """Seconds that stages may take to end when the worker is told to stop; below the unit's TimeoutStopSec."""
@@ -69,8 +70,14 @@ def run_worker(
         _register(app, current, step, room, here, queues)
     proof = Canary(app, shop.owner, ", ".join(queues), canary or settings.worker.canary, room.is_full, alive, _end)
 
+    meanings = (
+        _meanings(shop) if settings.model.embed and any(name.startswith(MODEL_QUEUE) for name in queues) else None
+    )
+
     def begin(**_: object) -> None:
         proof.start()
+        if meanings:
+            meanings.start()
         ready()
 
     def stop(**_: object) -> None:
@@ -95,10 +102,18 @@ def run_worker(
         return int(worker.exitcode or 0)
     finally:
         proof.stop()
+        if meanings:
+            meanings.stop()
         worker_ready.disconnect(begin)
         worker_shutting_down.disconnect(stop)
         tracing.close()
         shop.close()
+
+
+def _meanings(shop: Workshop) -> Background:
+    """Documents get their vectors where models are asked anyway: elsewhere there may be no way to them."""
+    model = shop.settings.model
+    return Background(shop.ledger, models_of(shop.settings), model.embed, model.embed_every, turns_of(shop.settings))
 
 
 class Current:

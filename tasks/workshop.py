@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from config.routes import Route
 from config.settings import Settings
@@ -12,7 +13,7 @@ from tasks.configured import message_id_secret, own_addresses, passwords_of, rou
 from tasks.heart import Heart, this_process
 from tasks.ledger import Ledger
 from tasks.loops import over_cap
-from tasks.model import Judge
+from tasks.model import Judge, Models
 from tasks.outages import Reporter
 from tasks.readers import Known
 from tasks.recorder import Recorder
@@ -29,9 +30,19 @@ def judge_of(settings: Settings) -> Judge:
     return Judge(
         settings.model,
         calibrations=settings.calibration_file,
-        turns=settings.state_dir / "turns",
+        turns=turns_of(settings),
         slots=settings.worker.model_concurrency,
     )
+
+
+def models_of(settings: Settings) -> Models:
+    """The models themselves, under the same turns."""
+    return Models(settings.model, turns_of(settings), settings.worker.model_concurrency)
+
+
+def turns_of(settings: Settings) -> Path:
+    """The folder in which the processes of this machine agree whose turn it is."""
+    return settings.state_dir / "turns"
 
 
 class Workshop:

@@ -14,6 +14,7 @@ import contextlib
 import json
 import re
 import threading
+import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, NamedTuple
@@ -50,6 +51,10 @@ class StandIn(ThreadingHTTPServer):
         """The last requests of /api/chat."""
         self.lacks: set[str] = set()
         """Models that are not there."""
+        self.embedded: list[str] = []
+        """The texts of /api/embed."""
+        self.most_embedded = 2000
+        """Characters that it makes a vector of."""
         self.rambles: set[str] = set()
         """Models that follow no form and tell no probabilities."""
         self.calls: list[Call] = []
@@ -76,6 +81,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if self.path == "/api/show":
             self._send([{"details": {}, "model_info": {"standin.context_length": 32_768}}])
+            return
+        if self.path == "/api/embed" and self.server.mode == "well":
+            self._send([_meaning(asked, self.server)], 400 if len(asked["input"]) > self.server.most_embedded else 200)
             return
         self.server.asked += 1
         self.server.heard = [*self.server.heard[-99:], asked]
@@ -140,6 +148,18 @@ def _answer(asked: dict[str, Any], label: str, seen: str = "", *, rambles: bool 
     read = sum(len(message["content"]) // 4 + 8 for message in asked["messages"])
     counts = {"done": True, "done_reason": "stop", "prompt_eval_count": read, "eval_count": 12}
     yield _piece(asked, {"message": {"role": "assistant", "content": ""}, **counts})
+
+
+def _meaning(asked: dict[str, Any], server: StandIn) -> dict[str, Any]:
+    """A vector that counts words: texts with the same words are near."""
+    text = asked["input"]
+    if len(text) > server.most_embedded:
+        return {"error": "the input length exceeds the context length"}
+    server.embedded.append(text)
+    counts = [0.01] * 64
+    for word in text.casefold().split():
+        counts[zlib.crc32(word.encode()) % 64] += 1.0
+    return {"model": asked["model"], "embeddings": [counts], "prompt_eval_count": len(text) // 4}
 
 
 def _text(asked: dict[str, Any], label: str, seen: str) -> str:

@@ -29,6 +29,7 @@ from tasks.ledger.tallies import Gauge, Tallies, Tally
 from tasks.ledger.together import Together
 from tasks.ledger.tokens import Scope, Token, Tokens
 from tasks.ledger.traces import Traces
+from tasks.ledger.vectors import Near, Vectors
 from tasks.ledger.visitors import Visitors
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Lease",
     "Ledger",
     "Look",
+    "Near",
     "Notice",
     "Open",
     "Outage",
@@ -93,6 +95,7 @@ class Ledger:
         self.decisions = Decisions(self.database)
         self.questions = Questions(self.database)
         self.visitors = Visitors(self.database)
+        self.vectors = Vectors(self.database)
 
     @classmethod
     def open(cls, url: str) -> Ledger:

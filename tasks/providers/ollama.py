@@ -68,6 +68,12 @@ class Ollama(Server):
                 into.output_tokens = part.eval_count or 0
         into.ends()
 
+    def embed(self, model: str, text: str) -> list[float]:
+        """Ask /api/embed, not to cut."""
+        with self.asking(model):
+            keep = self._settings.keep_alive
+            return list(self._client.embed(model=model, input=text, truncate=False, keep_alive=keep).embeddings[0])
+
     def probe(self) -> None:
         """Ask for its version."""
         self._get("/api/version")
@@ -104,7 +110,7 @@ class Ollama(Server):
             raise Unavailable(self.name, f"{self.host} does not answer: {type(error).__name__}") from None
         except httpx.TransportError as error:
             raise Failed(f"{self.host} broke the connection: {type(error).__name__}") from None
-        except (ValidationError, ValueError) as error:
+        except (ValidationError, ValueError, IndexError) as error:
             raise Failed(f"{self.host} does not answer as Ollama does: {type(error).__name__}") from None
 
     def _said(self, error: ollama.ResponseError, model: str) -> Exception:

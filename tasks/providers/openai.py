@@ -117,6 +117,14 @@ class OpenAI(Server):
         into.done_reason, into.next_token = reason, label.next_token()
         into.ends()
 
+    def embed(self, model: str, text: str) -> list[float]:
+        """Ask /embeddings."""
+        body = {"model": model, "input": [text]}
+        with self.asking(model), self._http.post("/embeddings", body, self._settings.call_timeout) as response:
+            if response.status != 200:
+                raise self._said(response, response.words(), model)
+            return [float(value) for value in response.whole()["data"][0]["embedding"]]
+
     def probe(self) -> None:
         """Ask for its list of models: what every such server has."""
         with self._plainly():
@@ -177,7 +185,7 @@ class OpenAI(Server):
             raise Unavailable(self.name, f"cannot connect to {self.address}: {error}") from None
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
             raise Failed(f"{self.address} broke the connection: {type(error).__name__}") from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise Failed(f"{self.address} does not answer as OpenAI's API does: {type(error).__name__}") from None
 
     def _said(self, response: Response, said: str, model: str) -> Exception:

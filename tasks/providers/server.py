@@ -89,6 +89,10 @@ class Server(ABC):
         """Ask, and put what comes into `into`. Errors of the network are translated by `translated`."""
 
     @abstractmethod
+    def embed(self, model: str, text: str) -> list[float]:
+        """What `text` means to `model`. Raises TooLong where it does not fit, else as `ask` does."""
+
+    @abstractmethod
     def probe(self) -> None:
         """A question that costs the server nothing. Raises Unavailable when it isn't answered in the time to connect."""
 
