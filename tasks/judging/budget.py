@@ -7,6 +7,7 @@ then proves or disproves the estimate (tasks/model.py).
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 TEMPLATE_TOKENS = 16
@@ -28,7 +29,7 @@ def tidy(text: str) -> str:
 
 def estimate(text: str) -> int:
     """Tokens of `text`, counted so that the tokenizers in use stay below it."""
-    return sum(map(_cost, _PIECE.findall(text)))
+    return sum(count * _cost(piece) for piece, count in Counter(_PIECE.findall(text)).items())
 
 
 def _cost(piece: str) -> int:

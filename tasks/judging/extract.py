@@ -157,7 +157,7 @@ class _Extraction:
         return answers
 
     def _tell_split(self, asked: Sequence[Portion], left: Sequence[Portion]) -> None:
-        how = f"{len(asked)} parts to fit {self.session.num_ctx} tokens"
+        how = f"{len(asked)} part{'s' * (len(asked) != 1)} to fit {self.session.num_ctx} tokens"
         merged = "of each field the value with the best evidence was taken, the summary is made of the parts' summaries"
         if not left:
             self.session.note(f"the text was read in {how}; {merged}")
