@@ -150,6 +150,11 @@ class RouteModel(Section):
 
     name: str = Field("", description="Model; empty: [model] name.")
     min_confidence: float | None = Field(None, ge=0, le=1, description="Below it the job rests in review.")
+    document_time: float | None = Field(
+        None,
+        ge=0,
+        description="Seconds after which no further part of a long document is shown to the model; 0: all are.",
+    )
     options: dict[str, float | int | str | bool] = Field(
         default_factory=dict, description="Passed to Ollama as they are."
     )

@@ -42,7 +42,8 @@ class Session:
         self.predict = min(int(self._options.pop("num_predict", settings.max_output)), self.num_ctx // 2)
         self.prompt_tokens = 0
         self.output_tokens = 0
-        self.read_time = settings.read_time or math.inf
+        own = route.model.document_time
+        self.document_time = (settings.document_time if own is None else own) or math.inf
         """Seconds after which no further part of a long text is begun."""
         self.notes: list[str] = []
         self._done = self._goal = 0.0
