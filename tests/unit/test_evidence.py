@@ -172,9 +172,9 @@ def test_another_telephone_number_is_no_evidence(text: str) -> None:
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("text", ["123 " * 50_000, "-" * 200_000, "1O-" * 66_000, "(+49" * 50_000])
+@pytest.mark.parametrize("text", ["123 " * 25_000, "-" * 100_000, "1O-" * 33_000, "(+49" * 25_000])
 def test_a_hostile_text_takes_time_that_grows_with_its_length(text: str) -> None:
-    """Repeated beginnings of numbers and dates are read once, not once for each beginning: that would take an hour."""
+    """Repeated beginnings of numbers and dates are read once, not once for each beginning."""
     source = Source(text, 1)
     wanted = {"decimal": "7.25", "date": "2026-03-14", "phone": "+4930123456", "vat_id": "DE136695976", "integer": "12"}
     assert [find(kind, value, value, [source], "number") for kind, value in wanted.items()] == [None] * len(wanted)

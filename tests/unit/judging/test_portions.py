@@ -23,7 +23,7 @@ def pages(count: int, **facts: str) -> Part:
     return Part("lease.pdf", "\f".join(FILLER + facts.get(f"p{number}", "") for number in range(1, count + 1)))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(words, min_size=1, max_size=4), st.integers(min_value=200, max_value=900))
 def test_every_word_is_in_a_portion_and_every_portion_fits(texts: list[str], room: int) -> None:
     """Whatever the text: no character that is no space is lost or doubled."""
