@@ -58,7 +58,7 @@ class ModelSettings(TaskModels):
         description="For a document that needs more, num_ctx is doubled up to this, within the model's own limit; 0: it is "
         "split instead. Ollama loads the model anew for another context, and needs memory for it.",
     )
-    read_time: float = Field(
+    document_time: float = Field(
         300,
         ge=0,
         description="Seconds after which no further part of a long document is shown to the model. The pages that promise "

@@ -158,6 +158,11 @@ class RouteModel(TaskModels):
     """Models and their options of one route; what is empty is as in [model] of postroom.toml."""
 
     min_confidence: float | None = Field(None, ge=0, le=1, description="Below it the job rests in review.")
+    document_time: float | None = Field(
+        None,
+        ge=0,
+        description="Seconds after which no further part of a long document is shown to the model; 0: all are.",
+    )
     injections: Literal["review", "note"] = Field(
         "review",
         description="What becomes of a message with text that reads like orders to a model: it rests in review, or only a "

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cached_property
+from functools import cache, cached_property
 
 from tasks.identifiers import NotAValue, one_line, phones_in
 from tasks.models import Document
@@ -25,14 +25,20 @@ QUOTE = 100
 SHORTEST_LOOSE = 5
 """Letters and digits of a value that is also searched without regard to spaces, punctuation and OCR confusions."""
 
+PLACES = 5000
+"""Places of one value in one document that are compared: where `1` stands more often, it is no evidence anyway."""
+
 _INVISIBLE = frozenset("\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff")
 _ALIKE = dict.fromkeys("‐‑‒–—―−", "-") | dict.fromkeys("‘’‚‛′`´", "'") | dict.fromkeys("“”„‟″«»", '"') | {"…": "..."}
+_RUN = re.compile(r"[!-_a-~]+|[\s\S]")
+_PLAIN = frozenset(map(chr, range(0x21, 0x7F))) - {"`"}
+"""What `_RUN` takes at once: ASCII that only becomes small."""
 _CONFUSED = str.maketrans({"o": "0", "l": "1", "i": "1", "|": "1", "s": "5", "b": "8", "z": "2"})
 _DIGITS = str.maketrans({"O": "0", "o": "0", "Q": "0", "l": "1", "I": "1", "|": "1", "S": "5", "B": "8", "Z": "2"})
-_MISREAD = re.compile(r"(?<!\w)(?=[^\s\d]*\d)[\dOoQlI|SBZ][\dOoQlI|SBZ.,'’/-]{3,40}(?!\w)")
+_MISREAD = re.compile(r"(?<!\w)(?=[OoQlI|SBZ.,'’/-]{0,40}\d)[\dOoQlI|SBZ][\dOoQlI|SBZ.,'’/-]{3,40}(?!\w)")
 """A number or date in which OCR may have taken digits for letters: it has a digit, and nothing that looks like none."""
 _AMOUNT = re.compile(
-    r"(?<![\w.,/-])\d{1,3}(?:(?: ?[.,'’] ?| )\d{3})* ?[.,] ?\d{2}(?![\w/-])|(?<![\w.,/-])\d{4,}(?:[.,]\d{2})?(?![\w.,/-])"
+    r"(?<![\w.,/-])\d{1,3}(?:(?: ?[.,'’] ?| )\d{3}){0,4} ?[.,] ?\d{2}(?![\w/-])|(?<![\w.,/-])\d{4,}(?:[.,]\d{2})?(?![\w.,/-])"
 )
 """A whole amount with cents, spaces around its marks allowed, or at least four digits: less is found by chance."""
 _TIGHT = re.compile(r"(?:(?<![\w.,])|(?<=EUR)|(?<=USD)|(?<=GBP)|(?<=CHF))\(?[-−–]?\d[\d.,'’]*")
@@ -125,6 +131,11 @@ class Source:
         return _MISREAD.sub(lambda match: match[0].translate(_DIGITS), self.text)
 
     @cached_property
+    def misread_dates(self) -> list[tuple[str, Span]]:
+        """Dates that show when digits are turned back."""
+        return dates_in(self.misread, self.hints)
+
+    @cached_property
     def misread_numbers(self) -> dict[Decimal, list[Span]]:
         """Numbers that show when digits are turned back and spaces around their marks are allowed."""
         return _numbers(self.misread, self.hints, _AMOUNT)
@@ -180,7 +191,7 @@ def find(
     best: Evidence | None = None
     for source in sources:
         spans, loose = _spans(kind, value, raw, source, wanted)
-        for span in spans:
+        for span in spans[:PLACES]:
             evidence = _weigh(source, span, raw, wanted, loose, _caption(source, span, others))
             if best is None or evidence.score > best.score:
                 best = evidence
@@ -232,7 +243,7 @@ def _spans(kind: str, value: str, raw: str, source: Source, about: frozenset[str
 def _misread(kind: str, value: str, source: Source) -> Iterable[Span]:
     """Places of a typed value that was recognised badly. IBANs and VAT numbers have check digits against chance."""
     if kind == "date":
-        return (span for found, span in dates_in(source.misread, source.hints) if found == value)
+        return (span for found, span in source.misread_dates if found == value)
     if kind in {"decimal", "integer"}:
         return source.misread_numbers.get(Decimal(value), ())
     if kind in {"iban", "vat_id"}:
@@ -243,16 +254,23 @@ def _misread(kind: str, value: str, source: Source) -> Iterable[Span]:
 def _numbers(text: str, hints: Hints, *patterns: re.Pattern[str]) -> dict[Decimal, list[Span]]:
     """Every number that one of `patterns` finds, with its places."""
     found: dict[Decimal, dict[Span, None]] = {}
+    known: dict[str, Decimal | None] = {}
     for pattern in patterns:
         for match in pattern.finditer(text):
             end = match.end() + (text[match.end() : match.end() + 1] in {"-", "−"})
             written = text[match.start() : end]
-            try:
-                value = Decimal(parse_decimal(re.sub(r" ?([.,]) ?", r"\1", written), hints))
-            except NotAValue:
-                continue
-            found.setdefault(value, {})[match.span()] = None
+            if written not in known:
+                known[written] = _number(written, hints)
+            if (value := known[written]) is not None:
+                found.setdefault(value, {})[match.span()] = None
     return {value: list(places) for value, places in found.items()}
+
+
+def _number(written: str, hints: Hints) -> Decimal | None:
+    try:
+        return Decimal(parse_decimal(re.sub(r" ?([.,]) ?", r"\1", written), hints))
+    except NotAValue:
+        return None
 
 
 def _booleans(value: str, source: Source, about: frozenset[str]) -> Iterator[Span]:
@@ -286,10 +304,20 @@ def _joined(text: str, origin: list[int], at: int) -> bool:
     return text[at - 1].isalnum() and text[at].isalnum()
 
 
+@cache
+def _folded(char: str) -> str:
+    return _ALIKE.get(char) or unicodedata.normalize("NFKC", char).casefold()
+
+
 def _fold(text: str) -> tuple[str, list[int]]:
     out: list[str] = []
     origin: list[int] = []
-    for index, char in enumerate(text):
+    for match in _RUN.finditer(text):
+        index, char = match.start(), match[0]
+        if char[0] in _PLAIN:
+            out.extend(char.lower())
+            origin.extend(range(index, match.end()))
+            continue
         if char in _INVISIBLE or (
             char == "\n" and _hyphenated(text, index) and out and out.pop() and origin.pop() >= 0
         ):
@@ -299,7 +327,7 @@ def _fold(text: str) -> tuple[str, list[int]]:
                 continue
             folded = " "
         else:
-            folded = _ALIKE.get(char) or unicodedata.normalize("NFKC", char).casefold()
+            folded = _folded(char)
         out.extend(folded)
         origin.extend([index] * len(folded))
     return "".join(out), origin

@@ -7,12 +7,18 @@ then proves or disproves the estimate (tasks/model.py).
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 TEMPLATE_TOKENS = 16
 """What a chat template adds to each message, at most."""
 
 _PIECE = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d|\n\s*|[^\S\n]{2,}|\t|[^\s\w]|[^\W\d]|_|[^\S\n]")
+_LEARNT = re.compile(
+    "[\u00a0-\u017f\u0370-\u052f\u0590-\u06ff\u0900-\u097f\u0e00-\u0e7f\u2000-\u206f\u20a0-\u20bf\u3000-\u30ff"
+    "\u4e00-\u9fff\uac00-\ud7af\uff00-\uffef]"
+)
+"""Scripts that every tokenizer has seen enough of to join bytes of a letter; of others each byte may be a token."""
 _RULE = re.compile(r"([^\w\s])\1{3,}")
 _GAP = re.compile(r"[^\S\n\t\f]{3,}")
 _BLANK = re.compile(r"[^\S\n\f]*\n(?:[^\S\f]*\n){2,}")
@@ -28,14 +34,15 @@ def tidy(text: str) -> str:
 
 def estimate(text: str) -> int:
     """Tokens of `text`, counted so that the tokenizers in use stay below it."""
-    return sum(map(_cost, _PIECE.findall(text)))
+    return sum(count * _cost(piece) for piece, count in Counter(_PIECE.findall(text)).items())
 
 
 def _cost(piece: str) -> int:
     if piece == " ":
         return 0  # goes into the word's token
     if not piece.isascii():
-        return max(1, len(piece.encode()) - 1)
+        size = len(piece.encode("utf-8", "replace"))
+        return max(1, size - 1) if _LEARNT.match(piece) else size
     if piece.isalpha():
         return -(-len(piece) // (2 if piece.isupper() else 3))
     return 1

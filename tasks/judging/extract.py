@@ -140,7 +140,7 @@ class _Extraction:
         """The form filled portion by portion, the most promising first, until all are or time is over."""
         waiting, asked = portions.plan(self.parts, self.specs, room), list[Portion]()
         self.split = True
-        answers, until, shrunk = [], time.monotonic() + self.session.read_time, 0
+        answers, until, shrunk = [], time.monotonic() + self.session.document_time, 0
         while waiting and (not asked or time.monotonic() < until):
             self.session.toward(READ_FROM + (READ_TO - READ_FROM) * (len(asked) + 1) / (len(asked) + len(waiting)))
             try:
@@ -160,16 +160,17 @@ class _Extraction:
         return answers
 
     def _tell_split(self, asked: Sequence[Portion], left: Sequence[Portion]) -> None:
-        how = f"{len(asked)} parts to fit {self.session.num_ctx} tokens"
-        merged = "of each field the value with the best evidence was taken, the summary is made of the parts' summaries"
+        how = f"{len(asked)} part{'s' * (len(asked) != 1)} to fit {self.session.num_ctx} tokens"
+        if len(asked) > 1:
+            how += "; of each field the value with the best evidence was taken, the summary is made of their summaries"
         if not left:
-            self.session.note(f"the text was read in {how}; {merged}")
+            self.session.note(f"the text was read in {how}")
             return
         read = portions.told([page for one in asked for page in one], self.parts)
         self.found.unread = portions.told([page for one in left for page in one], self.parts)
         self.session.note(
-            f"the model read {read}, where the fields seemed to stand, in {how}; {merged}. "
-            f"[model] read_time ({self.session.read_time:g} s) was over before {self.found.unread}"
+            f"the model read {read}, where the fields seemed to stand, in {how}; "
+            f"[model] document_time ({self.session.document_time:g} s) was over before {self.found.unread}"
         )
 
     def _fill(self, messages: Messages) -> dict[str, str | None] | None:

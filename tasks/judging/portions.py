@@ -2,7 +2,7 @@
 
 Nobody waits an hour for the 200 pages of one document on a small machine, and nobody wants a page unread on a large
 one. So all pages are put in an order, packed into as few prompts as hold them, and asked until there are no more or
-[model] read_time is over: a slow machine has read the pages that matter, a fast one everything.
+[model] document_time is over: a slow machine has read the pages that matter, a fast one everything.
 
 A page promises a field when it has words of the field's name and description on a line, rare words more than common
 ones, and something of the field's type near by. Each field's best pages come in turns, after the first and the last.

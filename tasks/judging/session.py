@@ -64,7 +64,8 @@ class Session:
         self._engine, self._settings, self._route, self._progress = engine, settings, route, progress
         self._chosen = chosen(task, settings, route.model)
         self._spare = self._chosen.fallback
-        self.read_time = settings.read_time or math.inf
+        own = route.model.document_time
+        self.document_time = (settings.document_time if own is None else own) or math.inf
         """Seconds after which no further part of a long text is begun."""
         self.bill = bill or Bill()
         known = self.bill.fallen.get(self._chosen.name)

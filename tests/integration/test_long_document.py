@@ -51,7 +51,7 @@ def test_all_three_facts_are_found_and_no_prompt_is_cut(model: StandIn, document
     """All pages are shown, in prompts that fit; the story says how; progress goes up to 100 and memory stays bounded."""
     progress: list[Progress] = []
     start = high_water(reset=True)
-    told = judged(model, documents, progress, read_time=0)
+    told = judged(model, documents, progress, document_time=0)
     grown = high_water() - start
     found_all(told)
     assert all(call.sent == call.kept < call.num_ctx for call in model.calls)
@@ -69,28 +69,32 @@ def test_all_three_facts_are_found_and_no_prompt_is_cut(model: StandIn, document
 
 def test_a_slow_machine_reads_the_pages_that_matter(model: StandIn, documents: tuple[Document, ...]) -> None:
     """When time is over after one part, that part had the facts; which pages were not read is told."""
-    told = judged(model, documents, read_time=1e-9)
+    told = judged(model, documents, document_time=1e-9)
     found_all(told)
     assert len([call for call in model.calls if call.form]) == 1
-    [note] = [note for note in told.notes if "read_time" in note]
+    [note] = [note for note in told.notes if "document_time" in note]
     assert re.search(r"the model read report\.pdf pages 1[-,].*101.*200.*was over before report\.pdf pages", note)
 
 
 def test_a_fact_on_a_page_that_was_not_read_is_for_a_person(model: StandIn, documents: tuple[Document, ...]) -> None:
     """What is needed and not found is told with the pages on which it may stand."""
-    hidden = documents[0].text.replace("Signing date: 14 March 2026", "Put to paper: 14 March 2026")
-    told = judged(model, (documents[0].model_copy(update={"text": hidden}),), read_time=1e-9)
-    assert re.search(
-        r"report needs signing_date, not found in what the model read of it; report\.pdf pages", told.review
+    pages = documents[0].text.split("\f")[:40]
+    pages[20] = pages[20].replace("Section 21", "Put to paper on: 14 March 2026")
+    short = documents[0].model_copy(update={"text": "\f".join(pages)})
+    told = judged(model, (short,), document_time=1e-9)
+    assert (
+        "report needs penalty_amount, signing_date, not found in what the model read of it; report.pdf pages"
+        in told.review
     )
 
 
 def test_a_larger_context_is_taken_where_it_may_grow(model: StandIn, documents: tuple[Document, ...]) -> None:
-    """num_ctx is doubled up to max_ctx and the model's own limit: the same text in a few calls."""
-    told = judged(model, documents, max_ctx=1_000_000, read_time=0)
-    found_all(told)
+    """num_ctx is doubled up to max_ctx and the model's own limit: the same text in one call instead of four."""
+    short = documents[0].model_copy(update={"text": "\f".join(documents[0].text.split("\f")[:24])})
+    judged(model, (short,), max_ctx=1_000_000)
     assert {call.num_ctx for call in model.calls} == {32_768}
-    assert len([call for call in model.calls if call.form]) < 12
+    assert all(call.sent == call.kept for call in model.calls)
+    assert len([call for call in model.calls if call.form]) <= 2
 
 
 def test_a_short_document_keeps_the_usual_context(model: StandIn, documents: tuple[Document, ...]) -> None:

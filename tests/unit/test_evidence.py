@@ -169,3 +169,12 @@ def test_a_telephone_number_is_found_in_each_grouping(text: str) -> None:
 def test_another_telephone_number_is_no_evidence(text: str) -> None:
     """One digit more, less or other is another number."""
     assert find("phone", "+4930123456", "030 123456", [Source(text, 1)]) is None
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("text", ["123 " * 25_000, "-" * 100_000, "1O-" * 33_000, "(+49" * 25_000])
+def test_a_hostile_text_takes_time_that_grows_with_its_length(text: str) -> None:
+    """Repeated beginnings of numbers and dates are read once, not once for each beginning."""
+    source = Source(text, 1)
+    wanted = {"decimal": "7.25", "date": "2026-03-14", "phone": "+4930123456", "vat_id": "DE136695976", "integer": "12"}
+    assert [find(kind, value, value, [source], "number") for kind, value in wanted.items()] == [None] * len(wanted)

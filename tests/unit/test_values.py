@@ -226,10 +226,10 @@ def test_a_telephone_number_is_not_guessed(written: str, region: str, wrong: str
 
 
 def test_many_dates_are_found_in_time_that_grows_with_the_text() -> None:
-    """A list of 40,000 dates takes seconds at most, not the square of it."""
-    text = "03.05.2026 2026-05-04\n" * 20_000
+    """A list of 20,000 dates takes seconds at most, not the square of it."""
+    text = "03.05.2026 2026-05-04\n" * 10_000
     found = dates_in(text, Hints())
-    assert len(found) == 40_000
+    assert len(found) == 20_000
     assert found[-1] == ("2026-05-04", (len(text) - 11, len(text) - 1))
 
 

@@ -32,6 +32,13 @@ def test_the_estimate_lies_above_the_floor(text: str) -> None:
     assert fewest(tidy(text)) <= estimate(tidy(text)) + 1
 
 
+def test_scripts_that_models_hardly_know_count_by_their_bytes() -> None:
+    """A tokenizer that has no word of them writes each byte as a token: a lower guess would have text cut in silence."""
+    for text in ("\u1780\u1781\u1782", "\u0f40\u0f41", "\U0001f9ff\U0001faf5", "\u13a0\u13a1"):
+        assert estimate(text) >= len(text.encode())
+    assert estimate("漢字") < len("漢字".encode())
+
+
 def test_condensing_keeps_start_and_end_and_says_so() -> None:
     """The label call sees both ends of a long text."""
     text = "\n".join(f"line {number} of a long report" for number in range(500))
