@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.judging.sentences import LEAST_COPIED
-from tests.injection.carriers import mail
+from tests.injection.carriers import CARRIERS, mail
 from tests.injection.obeying import Case, Obeying
 from tests.injection.trip import POST, Outcome, cases, message_of, settings, through
 
@@ -44,6 +44,7 @@ def test_the_letter_alone_is_answered(plain: Outcome) -> None:
 def test_there_are_enough_cases() -> None:
     """Each has a name of its own, and every carrier is used."""
     assert len({case.name for case in CASES}) == len(CASES) >= LEAST
+    assert {case.carrier for case in CASES} == set(CARRIERS)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
