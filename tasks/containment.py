@@ -17,6 +17,8 @@ from tasks.prompts import canary
 
 TOLD = 3
 """Places that the reason names; the others are counted."""
+LONGEST_NAME = 60
+"""Characters of a file's name in a reply."""
 LONGEST_VALUE = 120
 MOST_WORDS = 14
 """Characters and words of a text value; a firm's name and a contract's title have fewer."""
@@ -58,6 +60,16 @@ def allowed_in(route: Route, recipient: str, found: Classification) -> Allowed:
         one.value for one in found.fields if one.supported and one.name in specs and specs[one.name].type == "email"
     ]
     return Allowed.of(route.reply.allow, [recipient, *read])
+
+
+def name_in_reply(document: Document, allowed: Allowed) -> str:
+    """A document's name as a reply may tell it; what is long, speaks to somebody or holds a foreign link is a number."""
+    words = document.name.translate(_NAME_BREAKS)
+    if len(words) <= LONGEST_NAME and not _SPEAKS.search(words) and not strange(document.name, allowed):
+        return document.name
+    extension = document.name.rpartition(".")[2]
+    kind = f" ({extension.upper()})" if re.fullmatch(r"[a-z0-9]{2,5}", extension, re.IGNORECASE) else ""
+    return f"no. {document.ordinal}{kind}"
 
 
 def _orders(extracted: Extracted, found: Classification, route: Route) -> list[str]:

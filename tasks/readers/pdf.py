@@ -86,8 +86,14 @@ def _visible(document: pypdfium2.PdfDocument, source: Source, pages: int) -> tup
     hidden = pdfhidden.find(document, pages)
     if hidden is None:
         return source, []
-    note = f"{len(hidden.words)} characters that a reader would not see were left out{telling(hidden.words)}"
-    return replace(source, data=hidden.data) if hidden.data else source, [note]
+    notes = []
+    if hidden.words:
+        notes.append(f"{len(hidden.words)} characters that a reader would not see were left out{telling(hidden.words)}")
+    if hidden.layers:
+        notes.append(
+            f"the words of {hidden.layers} pages stand in an invisible layer over a picture, as scanners write it"
+        )
+    return replace(source, data=hidden.data) if hidden.data else source, notes
 
 
 def _text_pages(source: Source, password: str | None) -> tuple[list[str], list[str]]:

@@ -1,8 +1,8 @@
 """Words of a PDF that a reader of its pages would not see, found from its page objects and taken out before reading.
 
 Not seen is what is drawn in the invisible mode (ISO 32000-1 section 9.3.6), in the colour of what lies behind it, in
-letters of less than SMALLEST points, transparent, or outside of the page. The text layer that a scanner's program puts under
-or over a page's picture is invisible by right: it is not read either (the picture is), and not told as hidden.
+letters of less than SMALLEST points, transparent, or outside of the page. The text layer that a scanner's program puts
+over a page's picture is invisible by right: it is kept, and told.
 """
 
 from __future__ import annotations
@@ -51,18 +51,24 @@ class Hidden:
     data: bytes | None
     """The file without it; None when the reader leaves it out by itself."""
     words: str
+    layers: int
+    """Pages with an invisible layer over a picture."""
 
 
 def find(document: pypdfium2.PdfDocument, pages: int) -> Hidden | None:
     """Look at the first `pages` pages; None when all words can be seen. Changes `document`."""
     words: list[str] = []
+    layers = 0
     room = MOST_OBJECTS
     changed = False
     for number in range(pages):
         page = document[number]
         placed = list(_objects(page, room))
         room -= len(placed)
-        hidden = list(_unseen(page, placed))
+        edges = page.get_bbox()
+        scanned = any(one.kind == pdfium.FPDF_PAGEOBJ_IMAGE and _share(one.box, edges) > 0.5 for one in placed)
+        layers += scanned and any(map(_is_invisible, placed))
+        hidden = list(_unseen(placed, edges, scanned=scanned))
         if hidden:
             words.append(_words(page, [one for one, _ in hidden]))
         removed = [_remove(page, one) for one, drops in hidden if not drops]
@@ -72,14 +78,14 @@ def find(document: pypdfium2.PdfDocument, pages: int) -> Hidden | None:
         page.close()
         if room <= 0:
             break
-    if not any(one.strip() for one in words):
+    if not layers and not any(one.strip() for one in words):
         return None
     data = None
     if changed:
         out = io.BytesIO()
         document.save(out, flags=pdfium.FPDF_REMOVE_SECURITY)
         data = out.getvalue()
-    return Hidden(data, " ".join(" ".join(words).split()))
+    return Hidden(data, " ".join(" ".join(words).split()), layers)
 
 
 def _objects(page: pypdfium2.PdfPage, room: int) -> Iterator[_Placed]:
@@ -131,10 +137,12 @@ def _box(raw: object, matrix: pdfium.FS_MATRIX) -> _Box:
     return min(xs), min(ys), max(xs), max(ys)
 
 
-def _unseen(page: pypdfium2.PdfPage, placed: list[_Placed]) -> Iterator[tuple[_Placed, bool]]:
+def _is_invisible(one: _Placed) -> bool:
+    return one.kind == pdfium.FPDF_PAGEOBJ_TEXT and pdfium.FPDFTextObj_GetTextRenderMode(one.raw) in _INVISIBLE
+
+
+def _unseen(placed: list[_Placed], edges: _Box, *, scanned: bool) -> Iterator[tuple[_Placed, bool]]:
     """Text that cannot be seen, and whether the reader drops it by itself."""
-    edges = page.get_bbox()
-    scanned = any(one.kind == pdfium.FPDF_PAGEOBJ_IMAGE and _share(one.box, edges) > 0.5 for one in placed)
     under: list[_Placed] = []
     for one in placed:
         if one.kind != pdfium.FPDF_PAGEOBJ_TEXT:
@@ -143,7 +151,7 @@ def _unseen(page: pypdfium2.PdfPage, placed: list[_Placed]) -> Iterator[tuple[_P
         mode = pdfium.FPDFTextObj_GetTextRenderMode(one.raw)
         if mode in _INVISIBLE:
             if not scanned:
-                yield one, True
+                yield one, False
         elif _share(one.box, edges) == 0 and one.box != (0, 0, 0, 0):
             yield one, True
         elif _is_tiny(one) or (mode == pdfium.FPDF_TEXTRENDERMODE_FILL and _is_lost(one, under)):

@@ -15,15 +15,13 @@ import jinja2
 from config.routes import DeliverSpec, Route
 from config.settings import Settings
 from tasks.compose import compose
-from tasks.containment import allowed_in, recipient_of
+from tasks.containment import allowed_in, name_in_reply, recipient_of
 from tasks.links import Allowed, unlinked, without
 from tasks.model import Judge, Progress
 from tasks.models import Classification, Delivery, Document, Extracted, Job, Kind, MailFacts, Reply
 from tasks.payload import body_for, payload_of
 
 TO_SENDER = DeliverSpec(smtp="sender")
-LONGEST_NAME = 60
-"""Characters of a file's name in a reply; the middle of a longer one is left out."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +166,7 @@ def _context(
     mail = extracted.mail or MailFacts()
     shown = {"subject": without(mail.subject, allowed), "from_name": without(mail.from_name, allowed)}
     documents = [
-        one.model_copy(update={"name": _file_name(one, allowed), "reason": without(one.reason, allowed)})
+        one.model_copy(update={"name": name_in_reply(one, allowed), "reason": without(one.reason, allowed)})
         for one in extracted.documents
     ]
     return {
@@ -182,13 +180,6 @@ def _context(
         "unreadable": [document for document in documents if document.status == "unreadable"],
         "language": _language(extracted.documents),
     }
-
-
-def _file_name(document: Document, allowed: Allowed) -> str:
-    """A document's name as a reply may tell it: without foreign links, and too short for a letter of its own."""
-    name = without(document.name, allowed)
-    half = LONGEST_NAME // 2
-    return name if len(name) <= LONGEST_NAME else f"{name[:half].rstrip()}\u2026{name[-half:].lstrip()}"
 
 
 def _language(documents: tuple[Document, ...]) -> str:
