@@ -104,7 +104,7 @@ def _whole(lines: list[str], mark: str) -> str:
 
 
 def _text(lines: list[str]) -> str:
-    text = "\n".join(line.rstrip() for line in lines).strip()
+    text = "\n".join(line if line == "-- " else line.rstrip() for line in lines).strip()  # RFC 3676 section 4.3
     if not text:
         raise NotUnderstood("the text is empty")
     return text

@@ -2,146 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
-import email
-import email.policy
+import json
 import re
-import smtplib
+import shutil
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from config.engine import RescueSettings
 from config.settings import Settings
-from daemon.demo.inputs import Expected
-from daemon.listeners.smtp import run as smtp
+from daemon.rescue import run as rescue
 from tasks import pipeline
 from tasks.models import Job, State
 from tasks.review.questions import Asking
-from tasks.workshop import Workshop
-from tests.integration.doors import Door, opened
-from tests.integration.test_smtp_out import Sink
-from tests.integration.test_smtp_out import sink as mail_sink
-from tests.pages.browsing import USERS, Browser
-from tests.pages.scenery import Desk, Expecting, routes_in, web
-
-LEAD, BEN = "lead@team.example", "ben@team.example"
-OFFICE = "office@harbourlane.example"
-LINES = email.policy.SMTP.clone(max_line_length=998)
-"""Python folds a long In-Reply-To into encoded words, which no mail program does."""
-INVOICE = (
-    "From: Ada <ada@sender.example>\r\nTo: office@harbourlane.example\r\nSubject: Invoice {0}\r\n"
-    "Message-ID: <{0}@sender.example>\r\nDate: Mon, 02 Nov 2026 10:00:00 +0000\r\n\r\n"
-    "Hill Ltd, invoice {0}. Total due EUR 761.60, please pay.\r\n"
-)
-
-
-@dataclass
-class Office:
-    """Postroom with a listener, workers that run when told, and the outside: who gets mail from it."""
-
-    door: Door
-    desk: Desk
-    post: Sink
-    asking: Asking
-    numbers: Iterator[int] = field(default_factory=lambda: iter(range(1000)))
-
-    def waiting(self) -> Job:
-        """A job that has just come to rest in review."""
-        name = f"case-{next(self.numbers)}"
-        fields = {"vendor": "Hill Ltd", "number": name, "total": "761.60", "currency": "EUR"}
-        self.desk.judge.expected, self.desk.judge.confidence = Expected(label="invoice", fields=fields), 0.55
-        return self.mail("ada@sender.example", INVOICE.format(name).encode())
-
-    def mail(self, sender: str, raw: bytes) -> Job:
-        """Hand a mail to the listener over SMTP, and let the workers work; the job that it became."""
-        before = len(self.door.intake.seen)
-        with smtplib.SMTP(*self.door.address("smtp")) as client:
-            client.sendmail(sender, [OFFICE], raw)
-        job_id = self.door.intake.seen[before][2].job_id
-        self.work(job_id)
-        return self.job(job_id)
-
-    def work(self, *job_ids: str) -> None:
-        """Run what is due of these and of our own mails."""
-        for step in pipeline.STAGES:
-            for job_id in job_ids:
-                pipeline.run(self.desk.shop, job_id, step)
-        for job_id in self.desk.ledger.backlog.own(100):
-            pipeline.run(self.desk.shop, job_id, pipeline.STAGES[-1])
-
-    def ask(self, job: Job) -> list[EmailMessage]:
-        """What the reviewers get about this job."""
-        self.asking._looked = float("-inf")
-        self.asking.step()
-        self.work()
-        return [one for one in self.outbox(LEAD, BEN) if job.subject in one["Subject"]]
-
-    def outbox(self, *to: str) -> list[EmailMessage]:
-        """What went out to these, oldest first."""
-        found = []
-        for _, recipients, raw, _ in self.post.got:
-            if set(recipients) & set(to):
-                found.append(email.message_from_bytes(raw, policy=email.policy.default))
-        return found
-
-    def job(self, job_id: str) -> Job:
-        found = self.desk.ledger.jobs.get(job_id)
-        assert found
-        return found
-
-    def answer(self, question: EmailMessage, text: str, sender: str = LEAD, **headers: str) -> Job:
-        """Send an answer to `question` as a mail program does."""
-        given = {"In-Reply-To": str(question["Message-ID"]), **{n.replace("_", "-"): v for n, v in headers.items()}}
-        made = EmailMessage()
-        made["From"], made["To"], made["Subject"] = f"Lead <{sender}>", OFFICE, f"Re: {question['Subject']}"
-        made["Message-ID"] = f"<answer-{next(self.numbers)}@team.example>"
-        for name, value in given.items():
-            made[name] = value
-        made.set_content(text + quoted(question))
-        envelope = "" if "Return-Path" in given else sender
-        return self.mail(envelope, made.as_bytes(policy=LINES))
-
-
-def quoted(question: EmailMessage) -> str:
-    body = question.get_content()
-    return f"\n\nOn Mon, 02 Nov 2026 at 10:00, Postroom <{OFFICE}> wrote:\n" + "".join(
-        f"> {line}\n" for line in body.splitlines()
-    )
+from tasks.story import story
+from tests.integration.doors import until
+from tests.integration.review_parts import BEN, LEAD, LINES, OFFICE, Office, standing
+from tests.pages.browsing import Browser
+from tests.pages.scenery import web
 
 
 @pytest.fixture(scope="module")
 def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     with standing(tmp_path_factory.mktemp("office")) as made:
         yield made
-
-
-@contextlib.contextmanager
-def standing(home: Path, **review: Any) -> Iterator[Office]:
-    """An office of its own, with these settings in [review]."""
-    with mail_sink() as (post, port), contextlib.ExitStack() as stack:
-        sections: dict[str, Any] = {
-            "routes_dir": routes_in(home),
-            "broker_url": "redis://127.0.0.1:9/0",
-            "smtp": {"port": 0, "lmtp_port": None, "authserv_id": "mx.harbourlane.example"},
-            "smtp_out": {"port": port, "sender": f"Office <{OFFICE}>", "domain": "harbourlane.example",
-                         "max_replies_per_hour": 1000},
-            "endpoint": {"results": {"url": "http://127.0.0.1:9/none", "allow_private": True}},
-            "web": {"public_url": "http://127.0.0.1:8480"},
-            "pages": USERS,
-            "review": {"mail": [LEAD, BEN], **review},
-        }  # fmt: skip
-        door = stack.enter_context(opened(smtp, home, lines=1, **sections))
-        judge = Expecting()
-        shop = Workshop.open(door.settings)
-        stack.callback(shop.close)
-        shop.judge = judge  # type: ignore[assignment]  # a stand-in
-        object.__setattr__(shop.answering, "judge", judge)
-        desk = Desk(door.settings, door.intake, shop, judge)
-        yield Office(door, desk, post, Asking(door.settings, door.intake.ledger))
 
 
 def decisions(office: Office, job: Job) -> list[tuple[str, str, str]]:
@@ -391,6 +278,52 @@ def test_what_must_be_known_of_a_sender(tmp_path: Path) -> None:
         proof = "mx.harbourlane.example; dmarc=pass header.from=team.example"
         assert office.answer(question, "ok", Authentication_Results=proof).state is State.DONE
         assert len(decisions(office, job)) == 1
+
+
+def test_the_rescue_asks(tmp_path: Path) -> None:
+    """Whatever the broker does; and a question that cannot be written stops nothing and is told."""
+    with standing(tmp_path) as office:
+        job = office.waiting()
+        stop = threading.Event()
+        settings = office.door.settings.model_copy(update={"rescue": RescueSettings(tick=0.2)})
+        thread = threading.Thread(target=rescue, args=(settings, stop, lambda _: None), daemon=True)
+        thread.start()
+        try:
+            until(lambda: not office.desk.ledger.questions.unasked(1), seconds=60)
+        finally:
+            stop.set()
+            thread.join(60)
+        office.work()
+        assert [str(one["To"]) for one in office.outbox(LEAD, BEN) if job.subject in one["Subject"]] == [LEAD, BEN]
+        shutil.copytree(settings.templates_dir, tmp_path / "templates")
+        (tmp_path / "templates" / "review" / "question.txt.j2").unlink()
+        other = office.waiting()
+        without = settings.model_copy(update={"templates_dir": tmp_path / "templates"})
+        assert Asking(without, office.desk.ledger).step() == 1
+        [told] = [one for one in office.desk.ledger.jobs.page(source="postroom") if other.subject in one.subject]
+        assert told.state is State.DONE
+        assert "question.txt.j2 is missing; copy it" in told.reason
+
+
+def test_viewers_do_not_see_what_would_let_them_answer(office: Office) -> None:
+    """The question's Message-ID is masked on its page and in the log's name for it, and answers are not theirs to download."""
+    job = office.waiting()
+    [question] = [one for one in office.ask(job) if one["To"] == LEAD]
+    answer = office.answer(question, "hm")
+    secret = str(question["Message-ID"]).split(".")[3].partition("@")[0]
+    [asked] = [one for one in office.desk.ledger.jobs.page(source="postroom") if job.subject in one.subject]
+    assert all(secret not in one.delivery.key for one in office.desk.ledger.deliveries.of(asked.id))
+    assert secret not in json.dumps(story(office.desk.ledger, answer))
+    with web(office.desk) as url:
+        vera, ben = Browser(url), Browser(url)
+        vera.log_in("vera")
+        ben.log_in("ben")
+        page = vera.get(f"/jobs/{asked.id}").text
+        assert "postroom.review-" in page
+        assert secret not in page + vera.get(f"/jobs/{answer.id}").text
+        assert vera.get(f"/jobs/{answer.id}/raw").status_code == 403
+        assert ben.get(f"/jobs/{answer.id}/raw").status_code == 200
+        assert vera.get(f"/jobs/{job.id}/raw").status_code == 200
 
 
 def test_nobody_is_asked_where_nobody_is_named(tmp_path: Path) -> None:

@@ -63,9 +63,9 @@ def _tried(browser: Browser, url: str) -> None:
     context = browser.new_context(viewport={"width": WIDE[0], "height": WIDE[1]})
     page = context.new_page()
     page.goto(f"{url}/ui/try")
-    page.get_by_label("File").set_input_files(INPUTS / "07-two-attachments" / "message.eml")
+    page.get_by_label("File").set_input_files(INPUTS / "07-two-attachments" / "purchase-order-FB-7731.pdf")
     page.get_by_role("button", name="Try it").click()
-    page.get_by_text("Would go").first.wait_for()
+    page.locator("#h-trip").wait_for()
     _save(page, "tried")
     context.close()
 

@@ -69,6 +69,7 @@ def test_there_are_a_hundred() -> None:
     assert len(set(PAYLOADS)) == 100
 
 
+@pytest.mark.timeout(3600 if FULL else 300)
 def test_nothing_of_theirs_runs_or_calls(attacked: tuple[Desk, str], browser: Browser) -> None:
     """Not on a list, a job, a decision, in search, in a frame with their HTML; no policy had to stop anything."""
     made, url = attacked
@@ -103,6 +104,7 @@ def test_the_words_themselves_are_there_to_read(attacked: tuple[Desk, str], brow
     page.close()
 
 
+@pytest.mark.timeout(3600 if FULL else 300)
 def test_try_out_and_search_give_back_nothing_that_runs(attacked: tuple[Desk, str], browser: Browser) -> None:
     """What comes from the address is escaped as well."""
     context = browser.new_context()

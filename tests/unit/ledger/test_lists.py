@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tasks.clock import now_ms
 from tasks.intake import Intake
 from tasks.ledger import Ledger, Rule, decided_now
@@ -69,6 +71,37 @@ def test_words_that_stand_together_have_to_stand_together(intake: Intake, ledger
     assert ids(ledger, words="INV-2026") == []
     assert ids(ledger, words="inv missing") == []
     assert len(ids(ledger, words="inv 2026")) == 1
+
+
+def test_a_beginning_finds_all_that_begin_so(intake: Intake, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newest first, in the last word of what stands together too, page by page, however many words there are."""
+    made = [judged(intake, f"k{number}", f"crate{number} INV-2026{number}") for number in range(5)]
+    other = judged(intake, "k9", "crown", state="review")
+    for most in (50, 3):  # words by name, and more words than are named
+        monkeypatch.setattr("tasks.ledger.search.MOST_ENDINGS", most)
+        assert ids(ledger, words="crat") == made[::-1]
+        assert ids(ledger, words="inv-2026") == made[::-1]
+        assert ids(ledger, words="k3 crat") == [made[3]]
+        assert ids(ledger, words="cr", states=(State.REVIEW,)) == [other]
+        assert ids(ledger, words="cratez") == []
+        first = ledger.listing.page(Wanted(words="crat"), limit=2)
+        following = ledger.listing.page(Wanted(words="crat"), first.following, limit=2)
+        assert [job.id for job in (*first.jobs, *following.jobs)] == made[:0:-1]
+
+
+def test_a_page_of_a_filtered_search_goes_on_where_it_ended(
+    intake: Intake, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where more jobs have the words than one page looks at, it says so, and the next one looks further back."""
+    monkeypatch.setattr("tasks.ledger.listing.FOUND", 3)
+    old = judged(intake, "a", "crate", state="review")
+    for number in range(3):
+        judged(intake, f"k{number}", "crate")
+    wanted = Wanted(words="crate", states=(State.REVIEW,))
+    page = ledger.listing.page(wanted)
+    assert (page.jobs, page.looked_at) == ((), 3)
+    again = ledger.listing.page(wanted, page.following)
+    assert ([job.id for job in again.jobs], again.following, again.looked_at) == ([old], None, 0)
 
 
 def test_a_removed_job_is_no_longer_found(intake: Intake, ledger: Ledger) -> None:

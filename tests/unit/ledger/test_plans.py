@@ -57,6 +57,8 @@ def looks(ledger: Ledger, _intake: Intake) -> None:
     backlog.waiting()
     backlog.unpublished()
     backlog.longest_since()
+    ledger.questions.unasked(20)
+    ledger.questions.asked_since(1)
     numbers = dict.fromkeys(Look.model_fields, 0)
     ledger.rescues.tell(Look(**{**numbers, "owner": "me"}))
 
