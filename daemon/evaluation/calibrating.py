@@ -32,7 +32,11 @@ def calibrate(out: Console, settings: Settings, wanted: Plan, run: Run, cases: M
     route = wanted.routes[0]
     question = calibrations.question_of(Prompts(settings.templates_dir / "prompts"), route)
     for model in wanted.models:
-        answered = [one for one in run.of(model) if not one.error and cases[one.case].half == "tuning"]
+        answered = [one for one in run.of(model) if one.method and cases[one.case].half == "tuning"]
+        if not answered:
+            raise Permanent(
+                f"no calibration was made: {model} has no answers in the tuning half; run it with --half both"
+            )
         for method in sorted({one.method for one in answered}):
             curve = _made(model, question, route.name, method, [one for one in answered if one.method == method], cases)
             path = settings.state_dir / FILE

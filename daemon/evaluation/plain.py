@@ -47,15 +47,15 @@ def ask(engine: Ollama, settings: ModelSettings, route: Route, extracted: Extrac
     try:
         written: dict[str, Any] = json.loads(answer.text)
         said = _Said(label=written.pop("label"), confidence=written.pop("confidence"))
+        own = route.labels[said.label].fields
     except (ValueError, KeyError, TypeError, AttributeError, ValidationError):
         return told.model_copy(update={"error": f"no such JSON was written ({answer.done_reason})"})
     confidence = min(max(said.confidence, 0.0), 1.0)
-    own = route.labels[said.label].fields
     sources = [Source.of(document) for document in extracted.documents]
     values = [
         _value(name, own[name], str(value), sources)
         for name, value in written.items()
-        if name in own and value not in {None, ""}
+        if name in own and isinstance(value, str | int | float) and value != ""
     ]
     found = {"label": said.label, "confidence": confidence, "raw_confidence": confidence, "values": tuple(values)}
     return told.model_copy(update={**found, "method": "self-rated"})
