@@ -1,7 +1,8 @@
 """The plain way, to compare with: one call that writes label, fields and a self-rated confidence as JSON, sampled.
 
-It is how a first version is usually written: a schema with every field, the model's default temperature, no examples,
-and nothing that looks whether a value stands in the text.
+It is how a first version is usually written: a schema with every field, each a text or null, the model's default
+temperature, no examples, and nothing that looks whether a value stands in the text. (With fields that may be left out, a
+small model leaves out all of them.)
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def _messages(route: Route, specs: dict[str, FieldSpec], extracted: Extracted) -
     fields = "\n".join(f"- {name}: {spec.description}" for name, spec in specs.items())
     system = (
         f"You sort documents. Labels:\n{kinds}\nFields:\n{fields}\n"
-        "Answer in JSON: the label, those of the fields that apply to it, and how confident you are, from 0 to 1."
+        "Answer in JSON: the label, the fields (null for what is not stated), and how confident you are, from 0 to 1."
     )
     head = f"From: {extracted.mail.from_name}\nSubject: {extracted.mail.subject}\n\n" if extracted.mail else ""
     text = "\n\n".join(document.text for document in extracted.documents if document.status == "read")
@@ -74,11 +75,12 @@ def _messages(route: Route, specs: dict[str, FieldSpec], extracted: Extracted) -
 
 
 def _schema(route: Route, specs: dict[str, FieldSpec]) -> dict[str, Any]:
-    fields = {name: {"type": "string", "maxLength": 120} for name in specs}
+    text = {"anyOf": [{"type": "string", "maxLength": 120}, {"type": "null"}]}
+    properties = {"label": {"enum": list(route.labels)}, **dict.fromkeys(specs, text), "confidence": {"type": "number"}}
     return {
         "type": "object",
-        "properties": {"label": {"enum": list(route.labels)}, **fields, "confidence": {"type": "number"}},
-        "required": ["label", "confidence"],
+        "properties": properties,
+        "required": list(properties),
         "additionalProperties": False,
     }
 
