@@ -16,9 +16,8 @@ from tasks.alerts import alert
 from tasks.clock import iso, now_ms
 from tasks.errors import Unavailable
 from tasks.ledger import Ledger, Outage
-from tasks.model import Judge
 from tasks.outages import AGAIN_MS, Reporter, words_for
-from tasks.workshop import Workshop
+from tasks.workshop import Workshop, judge_of
 
 MOST_AT_ONCE = 20
 """Alerts sent from here at one look."""
@@ -139,12 +138,7 @@ class Carrier:
         try:
             due = self._ledger.backlog.own(MOST_AT_ONCE)
             if due and self._shop is None:
-                self._shop = Workshop(
-                    self._settings,
-                    (),
-                    self._ledger,
-                    Judge(self._settings.model, calibrations=self._settings.calibration_file),
-                )
+                self._shop = Workshop(self._settings, (), self._ledger, judge_of(self._settings))
                 self._shop.reporter = self._reporter
             for job_id in due:
                 if self._shop:

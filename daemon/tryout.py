@@ -103,7 +103,7 @@ def run(
     Raises Permanent for an unreadable file or an event that does not fit its template, Unavailable without a model.
     """
     job, route, extracted = arrived(settings, path, source, routes_of(settings))
-    judge = Judge(settings.model, calibrations=settings.calibration_file)
+    judge = Judge(settings.model, settings.templates_dir, calibrations=settings.calibration_file)
     found = classify(extracted, route, judge, _share(progress, 0, JUDGED))
     answering = Answering(settings, judge, message_id_secret(settings), lambda _recipient: "")
     return Trip(

@@ -101,11 +101,11 @@ class Material:
 
 
 class Prompts:
-    """The prompt templates of one folder."""
+    """The prompt templates of one folder; those that it lacks are the shipped ones."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._environment = Environment(
-            loader=FileSystemLoader(folder or TEMPLATES / "prompts"),
+            loader=FileSystemLoader([*([folder] if folder else []), TEMPLATES / "prompts"]),
             undefined=StrictUndefined,
             autoescape=False,  # noqa: S701 - prompts are plain text, not HTML
             trim_blocks=True,

@@ -29,6 +29,7 @@ def judge_of(settings: Settings) -> Judge:
     """The judge of a process that may not be the only one to ask the model."""
     return Judge(
         settings.model,
+        settings.templates_dir,
         calibrations=settings.calibration_file,
         turns=turns_of(settings),
         slots=settings.worker.model_concurrency,

@@ -1,4 +1,4 @@
-"""`postroom eval --calibrate`: a curve for the confidence from the answers of a run, kept in state_dir for later jobs."""
+"""`postroom eval --calibrate`: a curve for the confidence from the answers of a run, kept for later jobs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,6 @@ from tasks.judging import calibrations
 from tasks.judging.calibration import NotEnough, ece, fit, held_out
 from tasks.prompts import Prompts
 
-FILE = "calibration.json"
-"""Of state_dir."""
-
 
 def calibrate(out: Console, settings: Settings, wanted: Plan, run: Run, cases: Mapping[str, Case]) -> None:
     """Fit and keep one curve for each model and each method. Answers of the unseen half do not count.
@@ -32,10 +29,14 @@ def calibrate(out: Console, settings: Settings, wanted: Plan, run: Run, cases: M
     route = wanted.routes[0]
     question = calibrations.question_of(Prompts(settings.templates_dir / "prompts"), route)
     for model in wanted.models:
-        answered = [one for one in run.of(model) if not one.error and cases[one.case].half == "tuning"]
+        answered = [one for one in run.of(model) if one.method and cases[one.case].half == "tuning"]
+        if not answered:
+            raise Permanent(
+                f"no calibration was made: {model} has no answers in the tuning half; run it with --half both"
+            )
         for method in sorted({one.method for one in answered}):
             curve = _made(model, question, route.name, method, [one for one in answered if one.method == method], cases)
-            path = settings.state_dir / FILE
+            path = settings.calibration_file
             try:
                 calibrations.keep(path, curve)
             except ValueError as error:

@@ -1,7 +1,8 @@
 """The plain way, to compare with: one call that writes label, fields and a self-rated confidence as JSON, sampled.
 
-It is how a first version is usually written: a schema with every field, the model's default temperature, no examples,
-and nothing that looks whether a value stands in the text.
+It is how a first version is usually written: a schema with every field, each a text or null, the model's default
+temperature, no examples, and nothing that looks whether a value stands in the text. (With fields that may be left out, a
+small model leaves out all of them.)
 """
 
 from __future__ import annotations
@@ -47,15 +48,15 @@ def ask(engine: Models, settings: ModelSettings, route: Route, extracted: Extrac
     try:
         written: dict[str, Any] = json.loads(answer.text)
         said = _Said(label=written.pop("label"), confidence=written.pop("confidence"))
+        own = route.labels[said.label].fields
     except (ValueError, KeyError, TypeError, AttributeError, ValidationError):
         return told.model_copy(update={"error": f"no such JSON was written ({answer.done_reason})"})
     confidence = min(max(said.confidence, 0.0), 1.0)
-    own = route.labels[said.label].fields
     sources = [Source.of(document) for document in extracted.documents]
     values = [
         _value(name, own[name], str(value), sources)
         for name, value in written.items()
-        if name in own and value not in {None, ""}
+        if name in own and isinstance(value, str | int | float) and value != ""
     ]
     found = {"label": said.label, "confidence": confidence, "raw_confidence": confidence, "values": tuple(values)}
     return told.model_copy(update={**found, "method": "self-rated"})
@@ -66,7 +67,7 @@ def _messages(route: Route, specs: dict[str, FieldSpec], extracted: Extracted) -
     fields = "\n".join(f"- {name}: {spec.description}" for name, spec in specs.items())
     system = (
         f"You sort documents. Labels:\n{kinds}\nFields:\n{fields}\n"
-        "Answer in JSON: the label, those of the fields that apply to it, and how confident you are, from 0 to 1."
+        "Answer in JSON: the label, the fields (null for what is not stated), and how confident you are, from 0 to 1."
     )
     head = f"From: {extracted.mail.from_name}\nSubject: {extracted.mail.subject}\n\n" if extracted.mail else ""
     text = "\n\n".join(document.text for document in extracted.documents if document.status == "read")
@@ -74,11 +75,12 @@ def _messages(route: Route, specs: dict[str, FieldSpec], extracted: Extracted) -
 
 
 def _schema(route: Route, specs: dict[str, FieldSpec]) -> dict[str, Any]:
-    fields = {name: {"type": "string", "maxLength": 120} for name in specs}
+    text = {"anyOf": [{"type": "string", "maxLength": 120}, {"type": "null"}]}
+    properties = {"label": {"enum": list(route.labels)}, **dict.fromkeys(specs, text), "confidence": {"type": "number"}}
     return {
         "type": "object",
-        "properties": {"label": {"enum": list(route.labels)}, **fields, "confidence": {"type": "number"}},
-        "required": ["label", "confidence"],
+        "properties": properties,
+        "required": list(properties),
         "additionalProperties": False,
     }
 

@@ -54,6 +54,7 @@ class Plan:
             self.settings.model.model_dump_json(exclude={"host", "hosts"}),
             *(route.model_dump_json() for route in self.routes),
             *(_digest(path) for path in sorted((self.settings.templates_dir / "prompts").glob("*.j2"))),
+            *(_digest(path) for path in [self.settings.calibration_file] if path.is_file()),
             *(f"{case.path.name} {_digest(case.path)}" for case in self.cases),
             *self.models,
             *self.ways,
@@ -111,7 +112,7 @@ class _Reader:
 def judge_of(settings: Settings, model: str = "") -> Judge:
     """A judge as a worker has it, asking `model`, or that of the settings."""
     asked = settings.model.model_copy(update={"name": model}) if model else settings.model
-    return Judge(asked, settings.templates_dir)
+    return Judge(asked, settings.templates_dir, calibrations=settings.calibration_file)
 
 
 def _judged(wanted: Plan, reader: _Reader, model: str, case: Case, way: Way) -> Outcome:
