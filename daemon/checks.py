@@ -321,7 +321,7 @@ def models(settings: Settings, routes: Sequence[Route] = ()) -> Iterator[Finding
             have = server.names()
         except Transient as error:
             if server.kind != "ollama" or settings.model.is_given():
-                yield Finding("model", "failed", error.reason, f"start it there, or mend [model] {server.where}")
+                yield Finding("model", "failed", error.reason, f"start it there, or mend {server.where}")
             else:
                 said = "no Ollama configured or running: `postroom up` starts the embedded server"
                 yield Finding("model", "ok", said)

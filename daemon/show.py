@@ -37,7 +37,8 @@ def near_table(console: Console, found: Iterable[tuple[float, Job]]) -> None:
     """One line a job, each with how near it is."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("near", "job", "received", "state", "label", "source", "subject"):
-        table.add_column(name, overflow="ellipsis" if name == "subject" else "fold", no_wrap=True)
+        width = {"near": 4, "job": 26}.get(name)  # never cut: the id goes into the next command
+        table.add_column(name, overflow="ellipsis" if name == "subject" else "fold", no_wrap=True, min_width=width)
     for cosine, job in found:
         table.add_row(f"{cosine:.2f}", *_cells(job))
     console.print(table if table.row_count else "nothing is near")

@@ -135,8 +135,7 @@ class Turns:
         try:
             yield address
         finally:
-            with contextlib.suppress(OSError):
-                self._tell(address, wish.model, released=time.monotonic())
+            self._tell(address, wish.model, released=time.monotonic())
             _unlock(lock)
 
     def _wait(self, wish: Wish) -> tuple[str, int]:
@@ -158,10 +157,11 @@ class Turns:
         """Stand in line. The file goes with the block; when the process is killed its lock does, and the others see that."""
         since = time.monotonic()
         path = self._place / f"wait-{since:020.6f}-{os.getpid()}-{next(_numbers)}"
-        with self._choosing():
-            lock = _lock(path)
-            path.write_text(json.dumps([wish.model, wish.servers, wish.home, wish.waits]))
+        lock: int | None = None
         try:
+            with self._choosing():
+                lock = _lock(path)
+                path.write_text(json.dumps([wish.model, wish.servers, wish.home, wish.waits]))
             yield _Ticket(path, since, wish)
         finally:
             path.unlink(missing_ok=True)
@@ -241,8 +241,9 @@ class Turns:
         return Standing(free, self._slots - len(free), *told)
 
     def _tell(self, address: str, model: str, released: float = 0.0) -> None:
-        """Keep what a server does, for the next choice."""
-        self._file("last", address).write_text(json.dumps([model, _me(), released]))
+        """Keep what a server does, for the next choice; on a full disk that is made without it."""
+        with contextlib.suppress(OSError):
+            self._file("last", address).write_text(json.dumps([model, _me(), released]))
 
     def _slot(self, address: str, number: int) -> Path:
         return self._file(f"turn-{number}", address)

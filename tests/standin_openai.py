@@ -41,6 +41,9 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        if not self.server.models:
+            self._say(404, {}, b"not here")
+            return
         self._say(200, {}, json.dumps({"object": "list", "data": self.server.models}).encode())
 
     def do_POST(self) -> None:

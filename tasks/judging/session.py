@@ -109,27 +109,21 @@ class Session:
         bill.done, bill.goal = max(bill.done, bill.goal), max(bill.goal, share)
 
     def fall_back(self, why: str) -> bool:
-        """From now on ask the other model, because of `why`; False when there is none, or none any more.
-
-        Raises Unavailable when that one is not there.
-        """
+        """From now on ask the other model, because of `why`; False when there is none, none any more, or it is not there."""
         if not self._spare:
             return False
         model, self._spare = self._spare, ""
-        self._take(model)
+        try:
+            self._take(model)
+        except Unavailable:
+            return False
         self.bill.fallen[self._chosen.name] = why
         self.note(f"{model} was asked instead of {self._chosen.name}: {why}")
         return True
 
     def _or_fall_back(self, error: Unavailable) -> None:
         """Raises `error` where no other model can answer. One that is only busy is waited for."""
-        if isinstance(error, Busy):
-            raise error
-        try:
-            falls = self.fall_back(error.reason)
-        except Unavailable:
-            falls = False
-        if not falls:
+        if isinstance(error, Busy) or not self.fall_back(error.reason):
             raise error
 
     def ask(

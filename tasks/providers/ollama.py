@@ -21,10 +21,10 @@ class Ollama(Server):
     """One Ollama."""
 
     kind = "ollama"
-    where = "host"
 
     def __init__(self, host: str, settings: ModelSettings) -> None:
         super().__init__(host, OLLAMA_PORT, settings.call_timeout)
+        self.where = "[model] hosts" if settings.hosts else "[model] host"
         self._settings = settings
         self._limits: dict[str, int] = {}
 

@@ -65,7 +65,7 @@ class OpenAI(Server):
     def __init__(self, name: str, url: str, config: ModelServer, settings: ModelSettings) -> None:
         """`name` is that in [model.server]."""
         super().__init__(url, 80, settings.call_timeout)
-        self.where = f"server.{name} urls"
+        self.where = f"[model.server.{name}] urls"
         self._config = config
         self._settings = settings
         self._http = Http(url, config, settings)
@@ -126,21 +126,28 @@ class OpenAI(Server):
             return [float(value) for value in response.whole()["data"][0]["embedding"]]
 
     def probe(self) -> None:
-        """Ask for its list of models: what every such server has."""
-        with self._plainly():
-            self._listed(self._settings.connect_timeout)
+        """Ask for its list of models. Whatever it answers is a sign of life, but for a failure of its own."""
+        with self._plainly(), self._http.get("/models", self._settings.connect_timeout) as response:
+            if response.status >= 500:
+                raise self._said(response, response.words(), "")
 
     def names(self) -> frozenset[str]:
         """Ask for its list."""
         with self._plainly():
-            return frozenset(self._listed(self._settings.connect_timeout))
+            listed = self._listed(self._settings.connect_timeout)
+        if not listed:
+            raise Unavailable(self.name, f"{self.address} tells no list of its models at /models")
+        return frozenset(listed)
 
     def to_get(self, model: str) -> str:
         """Only whoever runs it can."""
         return f"let it serve {model}"
 
     def _listed(self, seconds: float) -> dict[str, Any]:
+        """Its models by name; none where it has no such list."""
         with self._http.get("/models", seconds) as response:
+            if response.status in {404, 405}:
+                return {}
             if response.status != 200:
                 raise self._said(response, response.words(), "")
             return {one["id"]: one for one in response.whole()["data"]}
@@ -179,7 +186,7 @@ class OpenAI(Server):
         except egress.Deadline:
             raise Transient(f"{self.address} took too long; see [model] call_timeout") from None
         except egress.AddressRefused as error:
-            said = f"{self.address}: {error.reason}; set allow_private in [model.{self.where.split()[0]}]"
+            said = f"{self.address}: {error.reason}; set allow_private in {self.where.split()[0]}"
             raise Unavailable(self.name, said) from None
         except (httpcore.ConnectError, OSError) as error:
             raise Unavailable(self.name, f"cannot connect to {self.address}: {error}") from None

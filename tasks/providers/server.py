@@ -35,7 +35,7 @@ class Server(ABC):
     kind: str
     """Of its API; also the first word of its name among the dependencies."""
     where: str
-    """The setting that names it, below [model]."""
+    """The setting that names it."""
 
     def __init__(self, host: str, port: int, call_timeout: float) -> None:
         """`port` is taken where `host` names none. `call_timeout`: seconds."""

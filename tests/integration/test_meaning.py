@@ -105,6 +105,7 @@ def test_a_text_is_looked_at_within_bounds(server: StandIn) -> None:
     assert unpacked(packed([0.5, -2.0])).tolist() == [0.5, -2.0]
 
 
+@pytest.mark.sqlite_only
 def test_what_has_no_vector_is_not_asked_again(server: StandIn, ledger: Ledger, ids: dict[str, str]) -> None:
     """A text that the model can make nothing of is passed over from then on; an outage keeps nothing."""
     server.lacks = {"embedder"}

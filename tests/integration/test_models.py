@@ -123,6 +123,9 @@ def test_a_model_that_follows_no_form_has_a_second(server: StandIn) -> None:
     assert "small:1b was asked instead of rambler: its answers did not follow the form" in found.notes
     alone = judged(ModelSettings(host=server.url, name="small:1b", fields=TaskModel(name="rambler")))
     assert "does not follow the form" in alone.review
+    server.lacks = {"gone"}
+    alone = judged(ModelSettings(host=server.url, name="small:1b", fields=TaskModel(name="rambler", fallback="gone")))
+    assert "does not follow the form" in alone.review
     found = judged(ModelSettings(host=server.url, name="rambler", fallback="small:1b"))
     assert (found.label, found.review) == ("order", "")
     assert "small:1b was asked instead of rambler: it named no label" in found.notes

@@ -82,6 +82,20 @@ def test_its_context_is_as_it_tells(server: OpenAIStandIn) -> None:
     assert [models.context_limit(f"big/org/{name}") for name in ("big", "small", "none")] == [16_384, 4096, 8192]
 
 
+def test_a_server_without_a_list_of_models_is_asked_all_the_same(server: OpenAIStandIn) -> None:
+    """Also after a failure, when it has to show a sign of life first."""
+    server.models = []
+    models = Models(settings(server))
+    assert models.context_limit("big/org/big") == 8192
+    server.replies = [replied(503, "later")]
+    with pytest.raises(Busy):
+        models.ask(WISH)
+    assert models.ask(WISH).text
+    [(one, _)] = models.wanted(())
+    with pytest.raises(Unavailable, match="tells no list of its models"):
+        one.names()
+
+
 def test_it_tells_how_far_it_is(server: OpenAIStandIn) -> None:
     """Each piece that streams in counts."""
     told: list[Progress] = []

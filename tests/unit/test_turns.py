@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -175,6 +176,14 @@ def test_without_files_everybody_is_let_in(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "no folder").write_text("")
     with Turns(tmp_path / "no folder").turn(Wish("small", (HERE,), HERE)) as address:
         assert address == HERE
+    with monkeypatch.context() as full_disk:
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        full_disk.setattr(Path, "write_text", refuse)
+        with Turns(tmp_path / "full").turn(Wish("small", (HERE,), HERE)) as address:
+            assert (address, waiting(tmp_path / "full")) == (HERE, 0)
     monkeypatch.setattr(under_test, "CHOOSING", 0.05)
     with (tmp_path / "choosing").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
