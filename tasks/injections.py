@@ -96,7 +96,7 @@ RULES = (
         r"[\"']role[\"']\s*:\s*[\"'](?:system|assistant|developer)[\"']",
         r"</?(?:system|assistant|system_prompt|system-prompt|user_input|untrusted\w*)>",
         r"\[/?(?:system|assistant|system message|system prompt)\]",
-        r"-{2,}\s*(?:begin|end|start)\s+(?:of\s+)?(?:system|prompt|user\s+input|untrusted|document|data|instructions?)\b[^\n]{0,30}-{2,}",
+        r"(?<!-)-{2,}\s*(?:begin|end|start)\s+(?:of\s+)?(?:system|prompt|user\s+input|untrusted|document|data|instructions?)\b[^\n]{0,30}-{2,}",
     ),
     _strong(
         "speaks as the system or the assistant of a chat",
@@ -160,7 +160,7 @@ RULES = (
         r"|transf[eè]re\w*|env[ií][ae]\w*|reenv[ií]\w+|inoltr\w+|invi[ao]\w*|stuur|wy[sś]lij)\b[^.!?\n]{0,60}"
         r"\b(?:repl(?:y|ies)|answers?|responses?|summar(?:y|ies)|result|output|contents?|conversation|customer|data|passwords?|everything|all"
         r"|antwort\w*|zusammenfassung|ergebnis|kundendaten|daten|alles|r[eé]ponse|r[eé]sum[eé]|donn[eé]es|tout|respuesta|resumen|datos|todo"
-        r"|risposta|dati|tutto)\b[^.!?\n]{0,60}(?:[\w.+-]+@[\w-]+\.|https?:/?/?|www\.)",
+        r"|risposta|dati|tutto)\b[^.!?\n]{0,60}(?:[\w.+-]{1,64}@[\w-]{1,63}\.|https?:/?/?|www\.)",
         r"\b(?:set|change|replace)\b[^.!?\n]{0,30}\b(?:recipient|reply-to|bcc|cc|url|webhook|header|endpoint|iban)\b",
         r"\b(?:setze|[aä]ndere)\b[^.!?\n]{0,30}\b(?:empf[aä]nger|adresse|kopfzeile)\b",
     ),

@@ -22,7 +22,7 @@ _ENDINGS = (
 LINK = re.compile(
     r"(?:[a-z][a-z0-9+.-]{1,15}:/{1,3}|(?:mailto|tel|sms|javascript|data|https?|ftp|sip|skype|callto|bitcoin):|www\.)"
     r"[^\s<>\"']+"
-    r"|[\w.+%-]+@[\w-]+(?:\.[\w-]+)*"
+    r"|[\w.+%-]{1,64}@[\w-]+(?:\.[\w-]+)*"
     rf"|(?<![\w.])(?:[^\W_](?:[\w-]{{0,61}}[^\W_])?\.)+(?:{_ENDINGS})(?![\w-])(?::\d+)?(?:[/?#]\S*)?",
     re.IGNORECASE,
 )

@@ -62,7 +62,12 @@ def find(document: pypdfium2.PdfDocument, pages: int) -> Hidden | None:
     room = MOST_OBJECTS
     changed = False
     for number in range(pages):
-        page = document[number]
+        if room <= 0:
+            break
+        try:
+            page = document[number]
+        except pypdfium2.PdfiumError:  # a damaged page: whoever reads its text tells
+            continue
         placed = list(_objects(page, room))
         room -= len(placed)
         edges = page.get_bbox()
@@ -76,8 +81,6 @@ def find(document: pypdfium2.PdfDocument, pages: int) -> Hidden | None:
             page.gen_content()
             changed = True
         page.close()
-        if room <= 0:
-            break
     if not layers and not any(one.strip() for one in words):
         return None
     data = None

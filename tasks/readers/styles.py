@@ -132,7 +132,7 @@ class Sheets:
             self._is_whole = self._is_whole and "@import" not in sheet
             for selectors, declared in _RULE.findall(outside):
                 for one in selectors.split(","):
-                    yield one.strip(), declared
+                    yield " ".join(one.split()), declared
 
 
 @lru_cache(maxsize=512)

@@ -62,6 +62,13 @@ def test_any_text_can_be_searched(text: str) -> None:
     assert all(0 <= one.at < len(text) and len(one.quote) <= 121 for one in search(text))
 
 
+@pytest.mark.parametrize("piece", ["-", "#", "a", " \n", "_", "<|"])
+def test_long_runs_take_no_long_time(piece: str) -> None:
+    """Time grows with the text and not with its square: whoever made it so would stop a worker."""
+    search(piece * 150_000)
+    strange(piece * 50_000)
+
+
 @pytest.mark.parametrize(
     "link",
     [
