@@ -26,8 +26,10 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         standing_in("order") as model,
-        desk(Path(folder), model={"host": model.url}) as made,
+        desk(Path(folder)) as made,
         web(made) as url,
+        desk(Path(folder) / "trying", model={"host": model.url}) as trying,
+        web(trying) as trying_url,
         desk(Path(folder) / "guarded", pages=USERS) as guarded,
         web(guarded) as guarded_url,
         sync_playwright() as tool,
@@ -54,7 +56,7 @@ def main() -> None:
         _shoot(browser, f"{url}/ui/jobs", "jobs-phone", PHONE)
         _shoot(browser, f"{url}/ui/review/{order}", "decide-phone", PHONE)
         _shoot(browser, f"{guarded_url}/ui/login", "login", (700, 460))
-        _tried(browser, url)
+        _tried(browser, trying_url)
         browser.close()
 
 
