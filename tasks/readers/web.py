@@ -57,7 +57,7 @@ def read(source: Source) -> Content:
     Raises:
         Unreadable: elements are nested over 5,000 deep.
     """
-    if _too_deep(source.data):
+    if too_deep(source.data, DEEPEST):
         raise Unreadable(f"the HTML is nested over {DEEPEST} deep")
     declared = _META_CHARSET.search(source.data[:4096])
     text, note = decode(source.data, source.charset or (declared[1].decode("ascii") if declared else ""))
@@ -65,15 +65,16 @@ def read(source: Source) -> Content:
     return Content(text=text, notes=(*((note,) if note else ()), *notes))
 
 
-def _too_deep(data: bytes) -> bool:
-    """Counts open tags in one pass. An over-estimate where end tags are missing, so the bound is generous."""
+def too_deep(data: bytes, most: int) -> bool:
+    """Counts open tags in one pass. An over-estimate where end tags are missing, so `most` should be generous."""
     depth = 0
-    for closing, name, empty in _TAG.findall(data):
+    for found in _TAG.finditer(data):  # findall would take the whole text apart first
+        closing, name, empty = found.groups()
         tag = name.lower().decode("ascii")
         if tag in _VOID or tag in _SELF_CLOSING or empty:
             continue
         depth = max(0, depth - 1) if closing else depth + 1
-        if depth > DEEPEST:
+        if depth > most:
             return True
     return False
 

@@ -16,7 +16,7 @@ from tasks.model import Judge
 from tasks.models import Classification, Extracted, Reply
 from tasks.routing import choose
 from tasks.stages.classify import classify
-from tasks.stages.extract import extract
+from tasks.stages.extract import Tools, extract
 from tasks.stages.reply import Answering, reply
 from tasks.trust import Believing
 from tests.injection.carriers import CARRIERS, Message
@@ -105,10 +105,10 @@ def through(message: Message, engine: Engine, office: Settings, own: Route = POS
     """Read, judge with `engine`, and write the answer as if a person had approved it."""
     values = {"kind": message.kind, "content_type": message.content_type, "name": message.name}
     arrived = job(sender="mara@customer.example", **values)
-    extracted = extract(arrived, message.raw, frozenset(), Believing(office.trust, lambda _address, _job: False))
+    extracted = extract(arrived, message.raw, Tools(frozenset(), Believing(office.trust, lambda _address, _job: False)))
     route = choose((own, *ROUTES[1:]), arrived, extracted, message.raw)
     judge = Judge(ModelSettings())
-    judge._engine = engine  # type: ignore[assignment]  # the only way to a model that obeys
+    judge._models = engine  # type: ignore[assignment]  # the only way to a model that obeys
     found = classify(extracted, route, judge)
     answering = Answering(office, judge, b"secret", lambda _recipient: "")
     try:

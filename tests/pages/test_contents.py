@@ -122,5 +122,5 @@ def test_damaged_pages_are_told(data: bytes) -> None:
 
 def test_html_without_end_is_bounded() -> None:
     """However deep it nests, and however long it is."""
-    assert len(harmless("<div>" * (50_000 if FULL else 10_000) + "deep")) < 2_000_000
+    assert "is nested over 1000 deep" in harmless("<div>" * 200_000 + "deep")
     assert len(harmless("<p>" + "x" * 5_000_000)) < 1_100_000

@@ -19,10 +19,13 @@ from tasks.models import Classification, Document, Job, Kind, Stage
 from tasks.readers.charset import decode
 from tasks.readers.mail import Part
 from tasks.readers.opening import opened, pictured
+from tasks.readers.web import too_deep
 from tasks.stores import Store
 
 MOST_HTML = 1_000_000
 """Characters of HTML that are shown."""
+DEEPEST = 1_000
+"""Elements within elements that are shown."""
 AT_ONCE = 2
 """Children at a time that this process has for looking into messages."""
 FRAME = {
@@ -70,8 +73,15 @@ def install(site: Site, ledger: Ledger, store: Store) -> None:
 
 def harmless(html: str) -> str:
     """HTML of a stranger with nothing in it that runs, loads or leads anywhere."""
+    html = html[:MOST_HTML]
+    if too_deep(
+        html.encode("utf-8", "replace"), DEEPEST
+    ):  # cleaning takes time that grows with the square of the depth
+        html = (
+            f"<p>This HTML is nested over {DEEPEST} deep and is not shown. The job's page has what was read of it.</p>"
+        )
     clean = nh3.clean(
-        html[:MOST_HTML],
+        html,
         tags=set(TAGS),
         attributes={"td": set(_CELLS), "th": set(_CELLS)},
         clean_content_tags={"script", "style", "title", "textarea", "noscript", "template", "svg", "math", "iframe"},
