@@ -67,7 +67,7 @@ def test_a_tried_event_says_what_would_be_fetched(
 ) -> None:
     """`postroom try` shows the documents and connects to nobody."""
     monkeypatch.setattr(egress.socket, "getaddrinfo", lambda *_, **__: pytest.fail("looked up"))
-    monkeypatch.setattr(tryout, "Judge", lambda _: StandIn())
+    monkeypatch.setattr(tryout, "Judge", lambda *_, **__: StandIn())
     file = tmp_path / "event.json"
     file.write_text(fences()["json"])
     trip = tryout.run(documented, file, "webhook:billing")

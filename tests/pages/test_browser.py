@@ -124,6 +124,7 @@ def test_fifty_in_a_row_by_keyboard(tmp_path: Path, page: Page) -> None:
             mail = f"From: a@b.example\r\nTo: office@harbourlane.example\r\nSubject: Case {one:02}\r\n\r\nInvoice R-{one}\r\n"
             made.mail(f"case {one:02}", mail.encode(), confidence=0.5)
         page.goto(f"{url}/ui/review")
+        expect(page.get_by_label("Name")).to_be_focused()
         page.keyboard.type("ben")
         page.keyboard.press("Tab")
         page.keyboard.type(PASSWORD)
@@ -133,6 +134,7 @@ def test_fifty_in_a_row_by_keyboard(tmp_path: Path, page: Page) -> None:
         page.keyboard.press("Enter")
         for one in range(number):
             expect(page.get_by_role("heading", level=1)).to_have_text(f"Case {one:02}")
+            page.wait_for_load_state()  # keys are heard once the script runs
             if one == 1:
                 page.keyboard.press("r")
                 page.keyboard.type("not ours")
