@@ -47,8 +47,8 @@ def _deliver(_delivery: Delivery, _settings: Settings) -> Outcome:
 def main(settings: Settings, numbers: range) -> int:
     """Run until SIGTERM; the exit status."""
     log.configure(settings, "host")
-    workshop.Judge = lambda _settings: StandIn()  # type: ignore[assignment,misc]
-    workshop.load_routes = lambda *_: [ROUTE]  # type: ignore[assignment]
+    workshop.judge_of = lambda _settings: StandIn()  # type: ignore[assignment,return-value]
+    workshop.routes_of = lambda _settings: (ROUTE,)
     pipeline.extract, pipeline.classify, pipeline.reply = _extract, _classify, _reply  # type: ignore[assignment]
     sending.deliver = _deliver
     stop = threading.Event()
