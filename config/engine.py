@@ -69,6 +69,9 @@ class ModelSettings(TaskModels):
     connect_timeout: float = Field(5, gt=0, description="Seconds to connect.")
     read_timeout: float = Field(300, gt=0, description="Seconds of silence between two pieces of an answer.")
     call_timeout: float = Field(900, gt=0, description="Seconds that one call may take in all.")
+    evening: float = Field(
+        0.4, ge=0, le=1, description="How much of the model's leaning to one label is taken out; 0: nothing."
+    )
     min_confidence: float = Field(0.5, ge=0, le=1, description="Below it a job rests in review.")
     calibration: str = Field(
         "", description="File that `postroom eval --calibrate` writes; empty: calibration.json in state_dir."

@@ -17,6 +17,7 @@ from tasks.hosts import Hosts
 from tasks.judging.calibrations import Calibrations
 from tasks.judging.calls import Answer, Ask, OnProgress, Progress, TooLong
 from tasks.judging.classify import FreeText, Trip
+from tasks.judging.leaning import Leanings
 from tasks.models import Classification, Document, MailFacts
 from tasks.prompts import Prompts
 from tasks.providers.ollama import Ollama
@@ -47,6 +48,7 @@ class Judge:
         self._prompts = Prompts(templates / "prompts" if templates else None)
         self._models = Models(settings, turns, slots)
         self._calibrations = Calibrations(calibrations)
+        self._leanings = Leanings()
 
     def classify(
         self,
@@ -60,7 +62,15 @@ class Judge:
         Raises NeedsReview when there is nothing to read or nothing fits, Unavailable (`ollama:HOST`) when the server
         or the model is not there, Transient when an answer broke off.
         """
-        trip = Trip(self._models, self._prompts, self._settings, route, progress, calibrations=self._calibrations)
+        trip = Trip(
+            self._models,
+            self._prompts,
+            self._settings,
+            route,
+            progress,
+            calibrations=self._calibrations,
+            leanings=self._leanings,
+        )
         try:
             return trip.classify(documents, mail)
         except TooLong as error:

@@ -27,7 +27,7 @@ def calibrate(out: Console, settings: Settings, wanted: Plan, run: Run, cases: M
     if len(wanted.routes) != 1:
         raise Permanent("a calibration is of one route: put its file into the set as route.toml")
     route = wanted.routes[0]
-    question = calibrations.question_of(Prompts(settings.templates_dir / "prompts"), route)
+    question = calibrations.question_of(Prompts(settings.templates_dir / "prompts"), route, settings.model.evening)
     for model in wanted.models:
         answered = [one for one in run.of(model) if one.method and cases[one.case].half == "tuning"]
         if not answered:

@@ -88,9 +88,10 @@ def plan(
 def run(wanted: Plan, done: Callable[[tuple[str, str, Way]], bool]) -> Iterator[Outcome]:
     """Every outcome that is not `done` yet, as soon as it is known. Raises Unavailable when the model cannot be asked."""
     reader = _Reader(wanted)
+    judges = {model: judge_of(wanted.settings, model) for model in wanted.models}
     for model, case, way in wanted.steps():
         if not done((case.name, model, way)):
-            yield _judged(wanted, reader, model, case, way)
+            yield _judged(wanted, reader, judges[model], model, case, way)
 
 
 class _Reader:
@@ -115,7 +116,7 @@ def judge_of(settings: Settings, model: str = "") -> Judge:
     return Judge(asked, settings.templates_dir, calibrations=settings.calibration_file)
 
 
-def _judged(wanted: Plan, reader: _Reader, model: str, case: Case, way: Way) -> Outcome:
+def _judged(wanted: Plan, reader: _Reader, judge: Judge, model: str, case: Case, way: Way) -> Outcome:
     settings = wanted.settings.model.model_copy(update={"name": model})
     try:
         extracted, route, reading = reader.read(case)
@@ -124,7 +125,7 @@ def _judged(wanted: Plan, reader: _Reader, model: str, case: Case, way: Way) -> 
         if way == "plain":
             outcome = plain.ask(Models(settings), settings, route, extracted, case.name)
         else:
-            found = classify(extracted, route, judge_of(wanted.settings, model))
+            found = classify(extracted, route, judge)
             outcome = outcome_of(case.name, model, found)
     except Unavailable:
         raise

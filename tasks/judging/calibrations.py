@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from config.routes import Route
 from tasks.files import replacing
 from tasks.judging.calibration import Curve
+from tasks.judging.leaning import BLANK
 from tasks.models import Noun
-from tasks.prompts import Material, Prompts
+from tasks.prompts import Prompts
 
 
 class Calibration(Noun):
@@ -41,10 +42,13 @@ class _File(BaseModel):
     calibrations: tuple[Calibration, ...] = ()
 
 
-def question_of(prompts: Prompts, route: Route) -> str:
-    """Name of what the model is asked for a label, whatever the document: a hash of instructions, labels and examples."""
-    asked = prompts.label(route, Material("", "", ()))
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+def question_of(prompts: Prompts, route: Route, evening: float) -> str:
+    """Name of what the model is asked for a label, whatever the document: a hash of instructions, labels and examples.
+
+    And of `evening` ([model] evening): a curve that was made of other numbers fits no longer.
+    """
+    asked = prompts.label(route, BLANK)
+    return hashlib.sha256(json.dumps([asked, evening]).encode()).hexdigest()[:16]
 
 
 def read(path: Path) -> tuple[Calibration, ...]:

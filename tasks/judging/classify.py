@@ -7,6 +7,7 @@ fields are read from the body and from those attachments that are of the job's k
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 from config.engine import ModelSettings
 from config.models import Task
@@ -19,6 +20,7 @@ from tasks.judging.calibrations import Calibrations, question_of
 from tasks.judging.calls import Engine, OnProgress
 from tasks.judging.extract import READ_FROM, extract
 from tasks.judging.fields import LabelOnly, missing
+from tasks.judging.leaning import BLANK, Leanings, evened
 from tasks.judging.session import FRAME, Session, shown, shrinking
 from tasks.models import Classification, Document, MailFacts, Noun
 from tasks.prompts import PREFIX, Material, Messages, Part, Prompts, canary
@@ -71,8 +73,10 @@ class Trip:
         progress: OnProgress | None,
         task: Task = "classify",
         calibrations: Calibrations | None = None,
+        leanings: Leanings | None = None,
     ) -> None:
         self._calibrations = calibrations or Calibrations(None)
+        self._leanings = leanings or Leanings()
         self._prompts = prompts
         self._settings = settings
         self._route = route
@@ -132,7 +136,7 @@ class Trip:
     def _calibrated(self, share: float, method: str) -> float:
         """The share of right answers among those told with `share`, where a labelled set has shown it."""
         try:
-            known = self._calibrations.find(self._session.model, question_of(self._prompts, self._route), method)
+            known = self._calibrations.find(self._session.model, self._question, method)
         except ValueError as error:
             self._session.note(f"the confidence is not calibrated: {error}")
             return share
@@ -200,18 +204,34 @@ class Trip:
         return shrinking(FIRST_LOOK, lambda room: self._ask_label(self._condensed(material, room), names))
 
     def _ask_label(self, material: Material, names: list[str]) -> tuple[dict[str, float], str]:
+        if shares := self._told(material, names):
+            return self._evened(shares, names), "logprobs"
+        first, second = (self._name_label(material, reverse=reverse) for reverse in (False, True))
+        if first != second:
+            self._session.note(f"asked twice, the model said {first} and {second}")
+        return labels.agreed(first, second, names), "schema"
+
+    def _evened(self, shares: dict[str, float], names: list[str]) -> dict[str, float]:
+        """`shares` without what the model leans to."""
+        power = self._settings.evening
+        if not power:
+            return shares
+        leaning = self._leanings.of(self._session.model, self._question, lambda: self._told(BLANK, names))
+        return evened(shares, leaning, power) if leaning else shares
+
+    @cached_property
+    def _question(self) -> str:
+        return question_of(self._prompts, self._route, self._settings.evening)
+
+    def _told(self, material: Material, names: list[str]) -> dict[str, float] | None:
+        """The model's own shares, by the log-probabilities of its next token; None when it tells none."""
         messages = self._prompts.label(self._route, material)
 
         def next_token(start: str) -> Mapping[str, float] | None:
             opened = [*messages, {"role": "assistant", "content": PREFIX + start}]
             return self._session.ask(opened, "label", predict=1, logprobs=True).next_token
 
-        if shares := labels.probabilities(names, next_token):
-            return shares, "logprobs"
-        first, second = (self._name_label(material, reverse=reverse) for reverse in (False, True))
-        if first != second:
-            self._session.note(f"asked twice, the model said {first} and {second}")
-        return labels.agreed(first, second, names), "schema"
+        return labels.probabilities(names, next_token)
 
     def _name_label(self, material: Material, *, reverse: bool) -> str:
         shape = LabelOnly(list(self._route.labels))

@@ -31,6 +31,8 @@ from tests.street import Street, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 KILLS, RESTARTS = 200, 50
+PATIENT = QUICK.replace("max_attempts = 3", f"max_attempts = {KILLS}")
+"""No job kills its worker here, but the test does: a stage that was begun in three dying workers is nobody's poison."""
 GRACE = 15.0
 """Seconds after SIGTERM in which a worker has to be gone, as `postroom up` and the units allow."""
 
@@ -43,7 +45,7 @@ def test_nothing_is_lost_in_two_hundred_kills_under_backlog(tmp_path: Path) -> N
     with (
         sink(replies("200 OK")) as receiver,
         EmbeddedBroker(tmp_path / "broker") as broker,
-        Street(tmp_path, broker=broker.url, sink=receiver.url, worker=QUICK + "deliver_concurrency = 1") as street,
+        Street(tmp_path, broker=broker.url, sink=receiver.url, worker=PATIENT + "deliver_concurrency = 1") as street,
     ):
         jobs = accept(street, KILLS + KILLS // 4)
         street.start("rescue")

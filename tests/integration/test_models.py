@@ -83,6 +83,7 @@ def test_tasks_and_routes_have_models_of_their_own(server: StandIn) -> None:
     assert found.model == "plain, large:32b"
     assert asked_of(server, "model", "keep_alive", "seed", "top_k") == [
         ("plain", "10m", 1, 5),
+        ("plain", "10m", 1, 5),  # what it leans to
         ("large:32b", "1m", 2, 5),
     ]
     server.heard.clear()
@@ -90,7 +91,7 @@ def test_tasks_and_routes_have_models_of_their_own(server: StandIn) -> None:
     route = ROUTE.model_copy(update={"model": own})
     found = judged(settings, route)
     Judge(settings).free_text(MAIL, None, found, route)
-    assert asked_of(server, "model", "seed") == [("routes", 3), ("routes", 3), ("poet", 4)]
+    assert asked_of(server, "model", "seed") == [("routes", 3), ("routes", 3), ("routes", 3), ("poet", 4)]
 
 
 def test_a_model_that_is_not_there_has_a_second(server: StandIn) -> None:

@@ -41,7 +41,7 @@ def replied(status: int, words: str, **headers: str) -> Reply:
 
 def test_a_job_is_judged(server: OpenAIStandIn) -> None:
     """The label by log-probabilities of what the model writes by itself, fields by schema, the key on every request."""
-    found = Judge(settings(server, key="s3cret")).classify(MAIL, None, ROUTE)
+    found = Judge(settings(server, key="s3cret", evening=0)).classify(MAIL, None, ROUTE)
     assert (found.label, found.method, found.model) == ("order", "logprobs", "big/org/big")
     assert found.confidence > 0.9
     assert found.summary == "The sender orders."
@@ -58,7 +58,7 @@ def test_a_job_is_judged(server: OpenAIStandIn) -> None:
 def test_a_label_is_found_however_it_is_written(server: OpenAIStandIn, tokens: list[str]) -> None:
     """Alone or in its JSON, in one token or in several; tokens that begin no label count for nothing."""
     server.replies = [events({"logprobs": True, "stream_options": {}}, tokens, read=100)]
-    found = Judge(settings(server)).classify(MAIL, None, ROUTE)
+    found = Judge(settings(server, evening=0)).classify(MAIL, None, ROUTE)
     assert (found.label, found.method) == ("order", "logprobs")
     assert len(server.heard) == 2
 

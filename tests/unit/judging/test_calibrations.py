@@ -47,13 +47,14 @@ def test_another_question_has_no_calibration(tmp_path: Path) -> None:
 
 
 def test_a_question_is_its_wording() -> None:
-    """A label's sentence, its example, its name: each makes another question; the document does not."""
+    """A label's sentence, its example, its name, how answers are evened: each makes another question; the document does not."""
     prompts = Prompts()
-    asked = question_of(prompts, ROUTE)
-    assert asked == question_of(prompts, ROUTE.model_copy())
+    asked = question_of(prompts, ROUTE, 0.4)
+    assert asked == question_of(prompts, ROUTE.model_copy(), 0.4)
     for label in (Label(says="A bill to keep."), Label(says="A bill to pay.", example="Pay 5 EUR.")):
         changed = ROUTE.model_copy(update={"labels": {**ROUTE.labels, "bill": label}})
-        assert question_of(prompts, changed) != asked
+        assert question_of(prompts, changed, 0.4) != asked
+    assert question_of(prompts, ROUTE, 0.5) != asked
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"calibrations": [{"model": 1}]}', '{"calibrations": 5}'])

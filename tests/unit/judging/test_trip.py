@@ -95,7 +95,8 @@ def test_a_needed_value_that_the_page_lacks_comes_from_the_data(model: StandIn) 
 
 
 def calibration(prompts: Prompts, **more: str) -> Calibration:
-    told = {"model": ModelSettings().name, "question": question_of(prompts, ROUTE), "method": "logprobs", **more}
+    question = question_of(prompts, ROUTE, ModelSettings().evening)
+    told = {"model": ModelSettings().name, "question": question, "method": "logprobs", **more}
     return Calibration.model_validate(
         {**told, "route": "bills", "curve": Curve(slope=0.25), "answers": 60, "right": 45, "ece_before": 0.2,
          "ece_after": 0.05, "made_at": 1}
