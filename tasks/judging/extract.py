@@ -76,7 +76,7 @@ class _Extraction:
         self.session, self.prompts, self.route, self.label, self.head = session, prompts, route, label, head
         self.documents, self.data = documents, data
         self.parts = [Part.of(document) for document in documents]
-        self.sources = [*map(Source.of, documents), *([Source(head.subject)] if head.subject else [])]
+        self.sources = [*map(Source.of, documents), *(Source(text) for text in (head.subject, head.sender) if text)]
         self.specs: Mapping[str, FieldSpec] = reading.possible(route.labels[label].fields, self.sources)
         self.key = reading.summary_key(self.specs)
         self.shape: type[BaseModel] = reading.answer_model(self.specs, self.key, label)

@@ -15,7 +15,7 @@ from tasks.ids import new_job_id
 from tasks.judging.calibration import Curve
 from tasks.judging.calibrations import Calibration, keep, question_of
 from tasks.model import Judge, Progress
-from tasks.models import Classification, Document, Job, Kind, Stage, State
+from tasks.models import Classification, Document, Job, Kind, MailFacts, Stage, State
 from tasks.prompts import Prompts
 from tests.standin_model import StandIn, standing_in
 
@@ -166,3 +166,13 @@ def job(stage: Stage | None, percent: int = 0) -> Job:
         raw_sha256="", raw_size=0, label=None, confidence=None, reason="", attempts=1, lease_token=1, lease_owner="",
         lease_beat=0, progress={"phase": "fields", "tokens": 1, "percent": percent}, due_at=None, received_at=0, updated_at=0,
     )  # fmt: skip
+
+
+def test_the_sender_s_line_is_evidence_too(model: StandIn) -> None:
+    """An address that stands in no document but in the mail's head is read and found, with no page."""
+    fields = {"from": FieldSpec(type="email", description="address of who writes")}
+    route = Route(name="post", labels={"bill": Label(says="A bill that is to pay.", fields=fields)})
+    mail = MailFacts(message_id="<1@x.example>", from_address="ann@x.example", from_name="", subject="Hello")
+    told = Judge(ModelSettings(host=model.url)).classify([document("No address here.")], mail, route)
+    [found] = told.fields
+    assert (found.value, found.supported, found.page) == ("ann@x.example", True, None)
