@@ -49,6 +49,8 @@ class StandIn(ThreadingHTTPServer):
         self.asked = 0
         self.heard: list[dict[str, Any]] = []
         """The last requests of /api/chat."""
+        self.has = ("small:1b", "large:32b")
+        """The models that it lists."""
         self.lacks: set[str] = set()
         """Models that are not there."""
         self.embedded: list[str] = []
@@ -74,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: StandIn
 
     def do_GET(self) -> None:
-        self._send([{"version": "0.0.0-standin", "models": [{"name": "small:1b"}, {"name": "large:32b"}]}])
+        self._send([{"version": "0.0.0-standin", "models": [{"name": name} for name in self.server.has]}])
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
