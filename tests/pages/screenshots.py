@@ -63,8 +63,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._real = time.time_ns
-        self._wanted = datetime.now().astimezone().replace(hour=15, minute=7, second=0)
-        self.end = self._wanted
+        self.end = datetime.now().astimezone().replace(hour=15, minute=7, second=0)
         self._ahead = 0
         self.to(self.end)
 
