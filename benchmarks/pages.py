@@ -24,6 +24,7 @@ import httpx
 
 from tasks.clock import now_ms
 from tasks.ids import new_job_id
+from tasks.judging.tail import SHOWN
 from tasks.ledger import Ledger
 from tasks.models import Stage, State
 
@@ -219,7 +220,8 @@ def watch(url: str, pid: int, clients: int, ledger_url: str) -> None:
         and (found := ledger.leases.claim(job.id, Stage.REPLY, State.REPLYING, "benchmark"))
     )
     for tokens in range(10, 51, 10):
-        ledger.leases.beat([(claimed[1], {"phase": "reply", "tokens": tokens})])
+        tail = f"{tokens} words ".rjust(SHOWN, "x")
+        ledger.leases.beat([(claimed[1], {"phase": "reply", "tokens": tokens, "tail": tail})])
         deadline = time.monotonic() + 60
         while (not told[0] or told[0][-1][1] != tokens) and time.monotonic() < deadline:
             time.sleep(0.05)  # the next change comes when the web process has seen this one

@@ -301,7 +301,11 @@ def consumers(settings: Settings) -> Finding | None:
     except BROKER_ERRORS:
         return None  # the broker has a finding of its own
     unserved = set(queues_of(settings)) - {queue for one in seen for queue in one["serves"].split(", ")}
-    told = f"{len(seen)} consume: {'; '.join(one['serves'] for one in seen)}" if seen else "none is running"
+    told = (
+        f"{len(seen)} consume{'s' * (len(seen) == 1)}: {'; '.join(one['serves'] for one in seen)}"
+        if seen
+        else "none is running"
+    )
     if seen and unserved:
         missing = f"nobody serves {', '.join(sorted(unserved))}"
         return Finding("workers", "failed", f"{told}; {missing}", f"start postroom worker --queues {min(unserved)}")

@@ -71,14 +71,14 @@ class Held:
         self.report: dict[str, str | int] = {}
         self.unsent = False
 
-    def progress(self, phase: str, tokens: int, percent: int = 0) -> None:
-        """Tell what the stage is at, and how much of it is done.
+    def progress(self, phase: str, tokens: int, percent: int = 0, tail: str = "") -> None:
+        """Tell what the stage is at, how much of it is done, and the end of what the model is writing.
 
         Raises LeaseLost when the job was taken away, so that the work ends early.
         """
         if self.lost:
             raise LeaseLost(f"{self.lease.stage.value} of job {self.lease.job_id} was taken away")
-        self.report = {"phase": phase, "tokens": tokens, "percent": percent}
+        self.report = {"phase": phase, "tokens": tokens, "percent": percent, **({"tail": tail} if tail else {})}
         self.unsent = True
 
 

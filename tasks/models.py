@@ -145,7 +145,10 @@ class Job(Noun):
     lease_beat: int
     """Counts the lease's renewals; a beat that stands still tells a dead or frozen worker."""
     progress: dict[str, str | int] = Attribute(default_factory=dict)
-    """What the running stage is at: `phase`, `tokens` of the call under way, `percent` of the stage's work."""
+    """What the running stage is at: `phase`, `tokens` of the call under way, `percent` of the stage's work.
+
+    And `tail`, the end of what the model is writing, unchecked: for the page that shows it, and for nobody else.
+    """
     due_at: int | None
     received_at: int
     updated_at: int

@@ -303,6 +303,6 @@ def _files(files: Sequence[Fetched]) -> dict[str, Any]:
 
 def _reporting(held: Held) -> Callable[[Progress], None]:
     def report(progress: Progress) -> None:
-        held.progress(progress.phase, progress.tokens, progress.percent)
+        held.progress(progress.phase, progress.tokens, progress.percent, progress.tail)
 
     return report

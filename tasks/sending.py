@@ -133,7 +133,7 @@ def _after(settings: Settings, state: DeliveryState, error: Exception) -> tuple[
             again = next_attempt(transport, number, None, rng)
             reason = f"unexpected error: {type(error).__name__}: {error}"
     if again is None:
-        return "permanent", f"{reason} (given up after {number} attempts)", None
+        return "permanent", f"{reason} (given up after {number} attempt{'s' * (number != 1)})", None
     days = settings.smtp_out.give_up_after_days if transport == "smtp" else 0
     if days and age >= days * DAY:
         return "permanent", f"{reason} (given up {days:g} days after the first attempt)", None

@@ -92,7 +92,7 @@ def try_again(shop: Workshop, job: Job, lease: Lease, reason: str, retry_after: 
     """A transient error: full jitter over a doubling wait, up to the limit of attempts."""
     settings = shop.settings.worker
     if job.attempts >= settings.max_attempts:
-        return fail(shop, job, lease, f"{reason} (after {job.attempts} attempts)")
+        return fail(shop, job, lease, f"{reason} (after {job.attempts} attempt{'s' * (job.attempts != 1)})")
     wait = random.uniform(0, min(settings.backoff_cap, settings.backoff_base * 2**job.attempts))  # noqa: S311  # jitter
     if retry_after is not None:
         wait = max(wait, min(retry_after, settings.backoff_cap))

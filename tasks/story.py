@@ -12,8 +12,9 @@ TEXT_SHOWN = 2000
 
 
 def summary(job: Job) -> dict[str, Any]:
-    """The job's row, without what only the machinery needs."""
-    return job.model_dump(mode="json", exclude={"lease_token", "lease_beat", "lease_owner"})
+    """The job's row, without what only the machinery needs, and without words of the model that nothing has checked."""
+    hidden: dict[str, Any] = {"lease_token": True, "lease_beat": True, "lease_owner": True, "progress": {"tail"}}
+    return job.model_dump(mode="json", exclude=hidden)
 
 
 def story(ledger: Ledger, job: Job) -> dict[str, Any]:

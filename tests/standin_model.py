@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, NamedTuple
 
-Mode = Literal["well", "reads", "hangs", "dies", "out of memory", "busy"]
+Mode = Literal["well", "reads", "writes slowly", "hangs", "dies", "out of memory", "busy"]
 SURE = -0.01
 """Log-probability of the first label: e to this power is 0.99."""
 
@@ -49,18 +49,22 @@ class StandIn(ThreadingHTTPServer):
         self.asked = 0
         self.heard: list[dict[str, Any]] = []
         """The last requests of /api/chat."""
+        self.has = ("small:1b", "large:32b")
+        """The models that it lists."""
         self.lacks: set[str] = set()
         """Models that are not there."""
         self.embedded: list[str] = []
         """The texts of /api/embed."""
         self.most_embedded = 2000
         """Characters that it makes a vector of."""
+        self.says = "Thank you for your message. We are looking into it."
+        """Its free text."""
         self.rambles: set[str] = set()
         """Models that follow no form and tell no probabilities."""
         self.calls: list[Call] = []
         """In the mode `reads`: what was asked of it, in tokens."""
         self.woken = threading.Event()
-        """Set to end those calls that hang."""
+        """Set to end those calls that hang, and to let those go on that write slowly."""
 
     @property
     def url(self) -> str:
@@ -72,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: StandIn
 
     def do_GET(self) -> None:
-        self._send([{"version": "0.0.0-standin", "models": [{"name": "small:1b"}, {"name": "large:32b"}]}])
+        self._send([{"version": "0.0.0-standin", "models": [{"name": name} for name in self.server.has]}])
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -99,8 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif mode == "dies":
             self._send([_piece(asked, {"message": {"role": "assistant", "content": "Thank"}})], close=True)
         else:
-            rambles = asked["model"] in self.server.rambles
-            self._send(list(_answer(asked, self.server.label, rambles=rambles)))
+            self._send(list(_answer(asked, self.server, rambles=asked["model"] in self.server.rambles)))
 
     def _send(self, lines: list[dict[str, Any]], status: int = 200, *, close: bool = False) -> None:
         body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
@@ -113,6 +116,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/x-ndjson" if is_stream else "application/json")
         self.send_header("Content-Length", str(len(body) + 1000 * close))  # more is promised than comes
         self.end_headers()
+        if self.server.mode == "writes slowly" and body.count(b"\n") > 2:
+            *_, last, end = body.splitlines(keepends=True)
+            self.wfile.write(body[: -len(last + end)])
+            self.server.woken.wait()
+            body = last + end
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
@@ -133,18 +141,24 @@ def _read(asked: dict[str, Any], server: StandIn) -> Iterator[dict[str, Any]]:
     kept = tokens if len(tokens) < num_ctx else tokens[:4] + tokens[-(num_ctx // 2) :]
     server.calls.append(Call(len(tokens), len(kept), num_ctx, bool(asked.get("format"))))
     seen = "".join(kept)
-    for piece in _answer(asked, server.label, seen):
+    for piece in _answer(asked, server, seen):
         yield piece | ({"prompt_eval_count": len(kept)} if piece.get("done") else {})
 
 
-def _answer(asked: dict[str, Any], label: str, seen: str = "", *, rambles: bool = False) -> Iterator[dict[str, Any]]:
-    text = "Well, that depends." if rambles else _text(asked, label, seen)
-    first: dict[str, Any] = {"message": {"role": "assistant", "content": text}}
+def _answer(
+    asked: dict[str, Any], server: StandIn, seen: str = "", *, rambles: bool = False
+) -> Iterator[dict[str, Any]]:
+    text = "Well, that depends." if rambles else _text(asked, server, seen)
+    first: dict[str, Any] = {"message": {"role": "assistant", "content": ""}}
     if asked.get("logprobs") and not rambles:
-        top = {"token": label, "logprob": SURE}
-        first["message"]["content"] = label
+        top = {"token": server.label, "logprob": SURE}
+        text = server.label
         first["logprobs"] = [{**top, "top_logprobs": [top]}]
+    words = re.findall(r"\s*\S+", text) if server.mode == "writes slowly" else [text]
+    first["message"]["content"] = words[0]
     yield _piece(asked, first)
+    for word in words[1:]:
+        yield _piece(asked, {"message": {"role": "assistant", "content": word}})
     read = sum(len(message["content"]) // 4 + 8 for message in asked["messages"])
     counts = {"done": True, "done_reason": "stop", "prompt_eval_count": read, "eval_count": 12}
     yield _piece(asked, {"message": {"role": "assistant", "content": ""}, **counts})
@@ -162,11 +176,11 @@ def _meaning(asked: dict[str, Any], server: StandIn) -> dict[str, Any]:
     return {"model": asked["model"], "embeddings": [counts], "prompt_eval_count": len(text) // 4}
 
 
-def _text(asked: dict[str, Any], label: str, seen: str) -> str:
+def _text(asked: dict[str, Any], server: StandIn, seen: str) -> str:
     if not asked.get("format"):
-        return "Thank you for your message. We are looking into it."
+        return server.says
     names = asked["format"]["properties"]
-    values = dict.fromkeys(names) | {"label": label}
+    values = dict.fromkeys(names) | {"label": server.label}
     for name in names:
         caption = re.escape(name.replace("_", " "))
         if found := re.search(rf"^{caption}: (.{{1,60}})$", seen, re.MULTILINE | re.IGNORECASE):

@@ -20,6 +20,8 @@ class Progress(Noun):
     """Tokens written so far in this call."""
     percent: int = 0
     """Of the stage's work, 0 to 100; never less than before."""
+    tail: str = ""
+    """The end of what is written so far in this call, as tasks.judging.tail tells it."""
 
 
 OnProgress = Callable[[Progress], None]
@@ -48,6 +50,8 @@ class Ask:
     logprobs: bool = False
     keep_alive: str = ""
     """How long the server shall hold the model; empty: as [model] says."""
+    secret: str = ""
+    """What stands in the messages and must not be shown of the answer."""
 
 
 @dataclass

@@ -13,7 +13,7 @@ from config.routes import Route
 from tasks.errors import Busy, Unavailable
 from tasks.judging.budget import TEMPLATE_TOKENS, estimate, split
 from tasks.judging.calls import Answer, Ask, Engine, OnProgress, Progress, TooLong
-from tasks.prompts import Material, Messages, Part
+from tasks.prompts import Material, Messages, Part, canary
 
 SMALLEST_ROOM = 64
 """Tokens for text below which splitting further is no use."""
@@ -155,7 +155,10 @@ class Session:
     ) -> Answer:
         tokens = min(predict or self.predict, self.predict)
         keep_alive = self._chosen.keep_alive
-        wish = Ask(self.model, messages, phase, tokens, self.num_ctx, self._options, schema, logprobs, keep_alive)
+        secret = canary(self._route)
+        wish = Ask(
+            self.model, messages, phase, tokens, self.num_ctx, self._options, schema, logprobs, keep_alive, secret
+        )
         return self._engine.ask(wish, self._tell)
 
     def _tell(self, told: Progress) -> None:

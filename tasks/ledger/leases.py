@@ -188,7 +188,8 @@ class Leases:
                 sa.update(jobs)
                 .where(jobs.c.id == held.job_id, jobs.c.lease_token == held.token)
                 .where(jobs.c.lease_owner == held.owner, jobs.c.lease_beat == held.beat)
-                .values(lease_owner="", lease_token=jobs.c.lease_token + 1, enqueued_at=None, updated_at=now)
+                .values(lease_owner="", lease_token=jobs.c.lease_token + 1)
+                .values(progress={}, enqueued_at=None, updated_at=now)
                 .returning(jobs.c.stage)
             ).one_or_none()
             if row is None:

@@ -19,6 +19,7 @@ from tasks.errors import Transient
 from tasks.guard import guard
 from tasks.judging.budget import TEMPLATE_TOKENS, estimate, fewest
 from tasks.judging.calls import Answer, Ask, OnProgress, Progress, TooLong
+from tasks.judging.tail import Tail
 
 TOP = 20
 """Alternatives asked for at the label's token: the most that servers give."""
@@ -133,6 +134,7 @@ class Streamed(Answer):
         self._seconds = seconds
         self._progress = progress
         self._pieces: list[str] = []
+        self._tail = Tail(wish.secret)
         self._heard: float | None = None
 
     def piece(self, text: str) -> None:
@@ -145,7 +147,8 @@ class Streamed(Answer):
             self._heard = time.monotonic() - self._started
         self._pieces.append(text)
         if self._progress:
-            self._progress(Progress(phase=self._wish.phase, tokens=len(self._pieces)))
+            self._tail.add(text)
+            self._progress(Progress(phase=self._wish.phase, tokens=len(self._pieces), tail=self._tail.shown()))
 
     def ends(self) -> None:
         """All has come. Raises Failed when the server did not say so."""

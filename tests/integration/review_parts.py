@@ -1,4 +1,4 @@
-"""An office with reviewers: a real SMTP listener takes their answers, a real sink gets what is sent to them."""
+"""An office with reviewers: a real listener takes their answers, a real sink gets what is sent to them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import contextlib
 import email
 import email.policy
 import smtplib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from tasks import pipeline
 from tasks.models import Job
 from tasks.review.questions import Asking
 from tasks.workshop import Workshop
-from tests.integration.doors import Door, opened
+from tests.integration.doors import Door, opened, until
+from tests.integration.dovecot import running
+from tests.integration.mailboxes import watching
 from tests.integration.test_smtp_out import Sink
 from tests.integration.test_smtp_out import sink as mail_sink
 from tests.pages.browsing import USERS
@@ -43,6 +45,8 @@ class Office:
     desk: Desk
     post: Sink
     asking: Asking
+    hand_in: Callable[[str, bytes], object]
+    """Brings a mail, with its envelope's sender, to the listener."""
     numbers: Iterator[int] = field(default_factory=lambda: iter(range(1000)))
 
     def waiting(self) -> Job:
@@ -53,10 +57,10 @@ class Office:
         return self.mail("ada@sender.example", INVOICE.format(name).encode())
 
     def mail(self, sender: str, raw: bytes) -> Job:
-        """Hand a mail to the listener over SMTP, and let the workers work; the job that it became."""
+        """Hand a mail to the listener, and let the workers work; the job that it became."""
         before = len(self.door.intake.seen)
-        with smtplib.SMTP(*self.door.address("smtp")) as client:
-            client.sendmail(sender, [OFFICE], raw)
+        self.hand_in(sender, raw)
+        until(lambda: len(self.door.intake.seen) > before)
         job_id = self.door.intake.seen[before][2].job_id
         self.work(job_id)
         return self.job(job_id)
@@ -116,7 +120,7 @@ def standing(home: Path, **review: Any) -> Iterator[Office]:
         sections: dict[str, Any] = {
             "routes_dir": routes_in(home),
             "broker_url": "redis://127.0.0.1:9/0",
-            "smtp": {"port": 0, "lmtp_port": None, "authserv_id": "mx.harbourlane.example"},
+            "smtp": {"port": 0, "lmtp_port": 0, "authserv_id": "mx.harbourlane.example"},
             "smtp_out": {"port": port, "sender": f"Office <{OFFICE}>", "domain": "harbourlane.example",
                          "max_replies_per_hour": 1000},
             "endpoint": {"results": {"url": "http://127.0.0.1:9/none", "allow_private": True}},
@@ -124,11 +128,40 @@ def standing(home: Path, **review: Any) -> Iterator[Office]:
             "pages": USERS,
             "review": {"mail": [LEAD, BEN], **review},
         }  # fmt: skip
-        door = stack.enter_context(opened(smtp, home, lines=1, **sections))
+        door = stack.enter_context(opened(smtp, home, lines=2, **sections))
         judge = Expecting()
         shop = Workshop.open(door.settings)
         stack.callback(shop.close)
         shop.judge = judge  # type: ignore[assignment]  # a stand-in
         object.__setattr__(shop.answering, "judge", judge)
         desk = Desk(door.settings, door.intake, shop, judge)
-        yield Office(door, desk, post, Asking(door.settings, door.intake.ledger))
+        yield Office(door, desk, post, Asking(door.settings, door.intake.ledger), over_smtp(door))
+
+
+def over_smtp(door: Door) -> Callable[[str, bytes], object]:
+    """Hands mails in as a mail server does."""
+
+    def hand_in(sender: str, raw: bytes) -> None:
+        with smtplib.SMTP(*door.address("smtp")) as client:
+            client.sendmail(sender, [OFFICE], raw)
+
+    return hand_in
+
+
+@contextlib.contextmanager
+def over_lmtp(office: Office) -> Iterator[Office]:
+    """The same office, whose mail comes by the listener's other socket."""
+
+    def hand_in(sender: str, raw: bytes) -> None:
+        with smtplib.LMTP(*office.door.address("lmtp")) as client:
+            client.sendmail(sender, [OFFICE], raw)
+
+    yield replace(office, hand_in=hand_in)
+
+
+@contextlib.contextmanager
+def over_imap(office: Office) -> Iterator[Office]:
+    """The same office, whose mail lies in a folder that is watched."""
+    home = office.door.settings.state_dir.parent
+    with running() as server, watching(server, home, address=OFFICE) as door:
+        yield replace(office, door=door, hand_in=lambda sender, raw: server.deliver(raw, sender=sender))

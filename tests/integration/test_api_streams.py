@@ -45,7 +45,10 @@ def heard(text: str) -> list[Heard]:
 
 
 def test_a_stream_tells_the_trip_to_its_end(house: House) -> None:
-    """Steps with numbers, progress with stage, tokens and percent, and an end after which the connection closes."""
+    """Steps with numbers, progress with stage, tokens and percent, and an end after which the connection closes.
+
+    What the model is writing is told to no program: nothing has checked it.
+    """
     job_id = house.post(content=b"note").json()["job"]
     lines: list[str] = []
     with house.http.stream("GET", f"/jobs/{job_id}/events") as answer:
@@ -55,12 +58,14 @@ def test_a_stream_tells_the_trip_to_its_end(house: House) -> None:
             lines.append(line)
             if '"received"' in line:
                 lease = claim(house.ledger, job_id, Stage.EXTRACT, State.EXTRACTING)
-                house.ledger.leases.beat([(lease, {"phase": "reading", "tokens": 7})])
+                house.ledger.leases.beat([(lease, {"phase": "reading", "tokens": 7, "tail": "Dear Sir"})])
             if '"reading"' in line:
+                assert house.http.get(f"/jobs/{job_id}").json()["progress"] == {"phase": "reading", "tokens": 7}
                 row = {"stage": "classify", "state": "classifying", "reason": ""}
                 house.ledger.leases.finish(lease, value={}, job=row, event="extract done", detail={"documents": 1})
             if '"percent": 25' in line:
                 house.ledger.jobs.cancel(job_id, why="enough")
+    assert "Dear" not in "".join(lines)
     events = heard("\n".join(lines))
     assert [one.event for one in events] == [
         "step", "progress", "progress", "step", "progress", "step", "progress", "end",

@@ -1,4 +1,4 @@
-"""Reviewers are asked by mail and answer by mail: a real SMTP listener takes the answers, a real sink the mails."""
+"""Reviewers are asked by mail and answer by mail: real listeners take the answers, a real sink the mails."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from tasks.models import Job, State
 from tasks.review.questions import Asking
 from tasks.story import story
 from tests.integration.doors import until
-from tests.integration.review_parts import BEN, LEAD, LINES, OFFICE, Office, standing
+from tests.integration.review_parts import BEN, LEAD, LINES, OFFICE, Office, over_imap, over_lmtp, standing
 from tests.pages.browsing import Browser
 from tests.pages.scenery import web
 
@@ -191,6 +192,27 @@ def test_forgers_and_strangers_decide_nothing(office: Office) -> None:
         assert "not the reviewer who was asked" in answer.reason
     assert decisions(office, job) == decisions(office, other) == []
     assert len(office.post.got) == spoken, "nobody is answered"
+
+
+@pytest.mark.parametrize(("way", "source"), [(over_lmtp, "lmtp"), (over_imap, "imap:support")])
+def test_an_answer_counts_by_whatever_way_it_comes(
+    office: Office, way: Callable[[Office], AbstractContextManager[Office]], source: str
+) -> None:
+    """Over real LMTP and in a folder of a real Dovecot: a forged token decides nothing, an ok does, and only the first."""
+    with way(office) as other:
+        job = other.waiting()
+        [question] = [one for one in other.ask(job) if one["To"] == LEAD]
+        forged = re.sub(r"\.[0-9a-f]{32}@", f".{'0' * 32}@", str(question["Message-ID"]))
+        refused = other.answer(question, "ok", In_Reply_To=forged)
+        assert (refused.source, refused.state) == (source, State.FAILED)
+        assert "has not written" in refused.reason
+        assert (decisions(other, job), other.job(job.id).state) == ([], State.REVIEW)
+        answer = other.answer(question, "ok")
+        assert (answer.source, answer.state) == (source, State.DONE)
+        assert decisions(other, job) == [(LEAD, "approved", answer.id)]
+        assert "has approved it already" in other.answer(question, "no, wrong").reason
+        assert len(decisions(other, job)) == 1
+        assert len(to_ada(other, job)) == 1
 
 
 def test_a_replay_decides_nothing_more(office: Office) -> None:

@@ -6,7 +6,7 @@ Only the model is a stand-in: it says what expected.toml says, and the real sear
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,11 @@ class Expecting:
     def __init__(self) -> None:
         self.expected: Expected = Expected()
         self.confidence = 0.93
+        self.thinks: Callable[[], object] = lambda: None
+        """Called for each judgement."""
 
     def classify(self, documents: list[Document], _mail: object, route: Route, _progress: object) -> Classification:
+        self.thinks()
         label = self.expected.label or "other"
         rest = [other for other in route.labels if other != label]
         shares = {
@@ -158,11 +161,12 @@ def web(made: Desk) -> Iterator[str]:
         yield url
 
 
-def a_day(made: Desk, *, slow: bool = False) -> None:
-    """The demo's inputs: two rest in review, one delivery fails."""
+def a_day(made: Desk, *, slow: bool = False, before: Callable[[], object] = lambda: None) -> None:
+    """The demo's inputs: two rest in review, one delivery fails. `before` is called before each comes."""
     for one in read_inputs(INPUTS):
         if one.expected.duplicate_of or (one.name in SLOW and not slow):
             continue
+        before()
         made.refuse = {"results"} if one.name == "04-rechnung-pdf" else set()
         made.take(one.name, _envelope(one), one.payload, one.expected, DOUBTFUL.get(one.name, 0.93))
     made.refuse = set()

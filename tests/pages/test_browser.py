@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import axe_playwright_python
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from tasks import pipeline
+from tasks.workshop import Workshop
 from tests.conftest import envelope
 from tests.pages.browsing import PASSWORD, USERS
 from tests.pages.conftest import PATIENCE
 from tests.pages.scenery import Desk, desk, web
+from tests.standin_model import standing_in
 
 FULL = os.environ.get("POSTROOM_TEST_FULL") == "1"
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
@@ -83,12 +90,12 @@ def test_no_page_has_barriers(day: Desk, url: str, browser: Browser, look: str) 
 
 
 def test_a_newcomer_finds_the_total_in_two_clicks(url: str, page: Page) -> None:
-    """From the first page: the list, the job, and there it stands, marked in its document and on its page."""
-    page.goto(url)
+    """From the address that the demo prints: the list, the job, and there it stands; a third click shows it marked."""
+    page.goto(f"{url}/")
     page.get_by_role("link", name="Jobs", exact=True).click()
     page.get_by_role("link", name="Invoice NTH-20418", exact=True).click()
     row = page.get_by_role("row", name="total 1284.60")
-    expect(row).to_be_visible()
+    expect(row).to_be_in_viewport()
     row.get_by_role("link").click()
     expect(page.locator("mark", has_text="£1,284.60")).to_be_in_viewport()
     picture = page.locator("img.page").first
@@ -177,6 +184,37 @@ def test_the_live_page_moves_by_itself(tmp_path: Path, page: Page) -> None:
         raw = b"From: a@b.example\r\nSubject: Hello\r\n\r\nhello\r\n"
         made.intake.accept(envelope("x", name="<b>bold</b>"), raw)
         expect(page.get_by_role("link", name="<b>bold</b>")).to_be_visible()
+        page.goto(f"{url}/ui/")  # leaves the stream, so that the server can end
+
+
+def test_what_the_model_writes_is_shown_as_it_writes(tmp_path: Path, page: Page, browser: Browser) -> None:
+    """Its last words under the job, as text, with scripts and without; when the stage has ended they are gone."""
+    raw = b"From: a@b.example\r\nTo: office@harbourlane.example\r\nSubject: Hello\r\n\r\nhello\r\n"
+    with standing_in("other") as model, desk(tmp_path, model={"host": model.url}) as made, web(made) as url:
+        model.mode = "writes slowly"
+        model.says = f"{'So we wrote. ' * 60}<img src=x onerror=window.pwned=1> Thank you. Bye."
+        page.goto(f"{url}/ui/live")
+        job_id = made.intake.accept(envelope("x", content_type="message/rfc822", sender="a@b.example"), raw).job_id
+        shop = Workshop.open(made.settings)  # with the judge that asks the model
+        with contextlib.closing(shop), ThreadPoolExecutor(1) as pool:
+            work = pool.submit(lambda: [pipeline.run(shop, job_id, step) for step in pipeline.STAGES[:4]])
+            tail = page.locator(".tail")
+            try:
+                expect(tail).to_contain_text('"The sender wants an')
+                held, model.woken = model.woken, threading.Event()
+                held.set()
+                expect(tail).to_have_text(re.compile(r"^.{200,300}<img src=x onerror=window\.pwned=1> Thank you\.$"))
+                plain = browser.new_context(java_script_enabled=False).new_page()
+                plain.goto(f"{url}/ui/live")
+                expect(plain.locator(".tail")).to_have_text(tail.inner_text())
+                plain.context.close()
+            finally:
+                model.mode = "well"
+                model.woken.set()
+            assert work.result(60)[-1]
+        expect(tail).to_be_hidden()
+        expect(page.get_by_role("row", name="Hello")).to_contain_text("being sent")
+        assert page.evaluate("window.pwned") is None
         page.goto(f"{url}/ui/")  # leaves the stream, so that the server can end
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from daemon.web.pages.charts import Bar, columns, nice, rows
 from daemon.web.pages.evidence import pages_of
+from daemon.web.pages.frame import in_words, size, span
 from daemon.web.pages.live import Hub
 from tasks.clock import now_ms
 from tasks.models import Document, Field, Stage, State
@@ -89,13 +90,25 @@ def test_many_are_run_again_or_cancelled_at_once(tmp_path: Path) -> None:
         for name in ("a", "b", "c"):
             made.mail(name, MAIL.replace(b"{}", name.encode()))
         chosen = [made.jobs["a"], made.jobs["b"]]
-        form = {"csrf": browser.token("/jobs"), "job": chosen, "action": "retry"}
+        form = {"csrf": browser.token("/jobs"), "job": chosen[:1], "action": "retry"}
+        assert "1 job will run again" in browser.http.post("/ui/jobs", data=form, follow_redirects=True).text
+        form["job"] = chosen
         answer = browser.http.post("/ui/jobs", data=form, follow_redirects=True)
         assert "2 jobs will run again" in answer.text
         form = {"csrf": browser.token("/jobs"), "job": [*chosen, made.jobs["c"]], "action": "cancel"}
         answer = browser.http.post("/ui/jobs", data=form, follow_redirects=True)
-        assert "2 jobs were cancelled, 1 were left as they are" in answer.text
+        assert "2 jobs were cancelled, 1 was left as before" in answer.text
         assert [made.job(name).state.value for name in "abc"] == ["cancelled", "cancelled", "done"]
+
+
+def test_numbers_are_told_as_people_say_them() -> None:
+    """One of a thing, and more of it; a count of jobs before their state."""
+    assert [size(1), size(2), span(1000), span(7_200_000)] == ["1 byte", "2 bytes", "1 second", "2 hours"]
+    assert [in_words("review"), in_words("review", 2), in_words("done", 2)] == [
+        "needs a decision",
+        "need a decision",
+        "done",
+    ]
 
 
 def test_today_counts_what_came(url: str) -> None:

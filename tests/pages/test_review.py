@@ -8,14 +8,20 @@ import re
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
+from config.engine import ModelSettings
 from daemon.demo.inputs import Expected
-from tasks.models import Job, Stage
+from daemon.evaluation import running
+from daemon.evaluation.cases import load_cases
+from daemon.evaluation.figures import figures
+from tasks.models import Envelope, Job, Kind, Stage
 from tests.pages.browsing import USERS, Browser
 from tests.pages.scenery import Desk, desk, web
+from tests.standin_model import standing_in
 
 INVOICE = (
     "From: Ada <ada@sender.example>\r\nTo: office@harbourlane.example\r\nSubject: Invoice {0}\r\n"
@@ -216,3 +222,35 @@ def test_decisions_are_cases_for_eval(house: tuple[Desk, str], waiting: Job, ben
         assert (told["label"], told["source"]) == ("invoice", "smtp")
         assert (told["fields"]["total"], told["fields"]["vendor"]) == ("700.00", 'Hill "&" Sons\\')
         assert not [name for name in file.namelist() if other.id in name]
+
+
+def test_eval_runs_what_was_downloaded(house: tuple[Desk, str], waiting: Job, ben: Browser, tmp_path: Path) -> None:
+    """A mail, an event and a file, each by its way in; right is what the reviewer left in the form, not what was read."""
+    made = house[0]
+    event = Envelope(source="webhook:shop", kind=Kind.EVENT, key="cases 1", content_type="application/json")
+    scan = Envelope(source="folder:in", kind=Kind.FILE, key="cases 2", content_type="text/plain", name="Scan 7.TXT")
+    read = Expected(label="order", fields={"number": "HL-20418", "customer": "Fernbank"})
+    bought = made.take("bought", event, b'{"number": "HL-20418", "customer": "Fernbank"}', read, 0.5)
+    scanned = made.take("scanned", scan, b"An order.\nNumber: HL-20418\nCustomer: Fernbank\n", read, 0.5)
+    vendor = 'Hill "&" Sons\\'
+    assert decide(ben, waiting, "approve", field__total="EUR 1.700,00", field__vendor=vendor).status_code == 303
+    assert decide(ben, bought, "approve").status_code == 303
+    assert decide(ben, scanned, "approve", field__number="HL-20419").status_code == 303
+    with zipfile.ZipFile(io.BytesIO(ben.get("/review/cases.zip").content)) as file:
+        file.extractall(tmp_path)
+    cases = {case.name: case for case in load_cases(tmp_path)}
+    mine = {job.id: cases[job.id] for job in (waiting, bought, scanned)}
+    assert [(case.label, case.source, case.path.suffix) for case in mine.values()] == [
+        ("invoice", "smtp", ".eml"),
+        ("order", "webhook:shop", ".json"),
+        ("order", "folder:in", ".TXT"),
+    ]
+    assert (mine[waiting.id].fields["total"], mine[waiting.id].fields["vendor"]) == (("1700.00",), (vendor,))
+    assert mine[scanned.id].fields == {"number": ("HL-20419",), "customer": ("Fernbank",)}
+    with standing_in("order") as model:
+        settings = made.settings.model_copy(update={"model": ModelSettings(host=model.url)})
+        wanted = running.plan(settings, tmp_path, "both", list(mine.values()), (), beside=False)
+        told = figures(mine, list(running.run(wanted, lambda _: False)))
+    assert (told.cases, told.errors) == (3, 0)
+    assert told.by_label == {"invoice": (0, 1), "order": (2, 2)}
+    assert {name: one.wanted for name, one in told.fields.items()} == {"order.number": 2, "order.customer": 2}

@@ -5,9 +5,8 @@ The model is a stand-in here, because a real one cannot be made to fail on deman
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,13 +16,12 @@ from config.engine import WorkerSettings
 from config.routes import DeliverSpec, Label, ReplySpec, Route
 from config.settings import Settings
 from tasks import pipeline
-from tasks.clock import now_ms
 from tasks.errors import NeedsReview, Permanent, Transient, Unavailable
 from tasks.intake import Intake
 from tasks.ledger import Ledger
 from tasks.ledger.schema import deliveries, jobs
 from tasks.model import FreeText
-from tasks.models import Classification, Delivery, Field, Job, Kind, Outcome, Stage, State
+from tasks.models import Classification, Delivery, Field, Job, Kind, Stage, State
 from tasks.workshop import Workshop
 from tests.conftest import envelope
 
@@ -89,6 +87,11 @@ def make_due(shop: Workshop, job_id: str) -> None:
     with shop.ledger.database.write() as connection:
         connection.execute(sa.update(jobs).where(jobs.c.id == job_id, jobs.c.state == "waiting").values(due_at=1))
         connection.execute(sa.update(deliveries).where(deliveries.c.job_id == job_id).values(due_at=1))
+
+
+def before_deliver(shop: Workshop, job_id: str) -> None:
+    for step in (EXTRACT, CLASSIFY, REPLY):
+        assert pipeline.run(shop, job_id, step)
 
 
 def test_a_mail_goes_all_the_way(shop: Workshop, intake: Intake, sent: list[Delivery]) -> None:
@@ -277,200 +280,8 @@ def test_one_correspondent_gets_only_so_many_replies(shop: Workshop, intake: Int
     assert str(cap) in jobs[-1].reason
 
 
-def in_thread(number: int, head: bytes = b"") -> bytes:
-    """A mail of one conversation."""
-    return MAIL.replace(b"<m1@", b"<m%d@" % number).replace(b"Subject:", head + b"Subject:")
-
-
-def before_deliver(shop: Workshop, job_id: str) -> None:
-    for step in (EXTRACT, CLASSIFY, REPLY):
-        assert pipeline.run(shop, job_id, step)
-
-
-@pytest.mark.parametrize(
-    "head", [b"References: <m1@sender.example> <m2@sender.example>\r\n", b"In-Reply-To: <m1@sender.example>\r\n"]
-)
-def test_answers_within_a_conversation_keep_its_order(
-    shop: Workshop, intake: Intake, sent: list[Delivery], head: bytes
-) -> None:
-    """A later mail that is ready first waits for the earlier one's answer, and then goes out, at no attempt's cost."""
-    earlier, later = accept(intake, in_thread(1), key="1"), accept(intake, in_thread(3, head), key="3")
-    before_deliver(shop, later)
-    assert not pipeline.run(shop, later, DELIVER)
-    waiting = job_of(shop, later)
-    assert (waiting.state, waiting.attempts, sent) == (State.WAITING, 0, [])
-    assert earlier in waiting.reason
-    assert trip(shop, earlier).state is State.DONE
-    make_due(shop, later)
-    pipeline.run(shop, later, DELIVER)
-    assert job_of(shop, later).state is State.DONE
-    assert [delivery.key.count("@") for delivery in sent] == [1, 1]
-    assert b"In-Reply-To: <m1@sender.example>" in sent[0].body
-    assert b"In-Reply-To: <m3@sender.example>" in sent[1].body
-
-
-def test_what_rests_is_not_waited_for(shop: Workshop, intake: Intake, judge: StandIn, sent: list[Delivery]) -> None:
-    """A mail in review would hold up its conversation for days."""
-    judge.error = NeedsReview("who knows")
-    assert trip(shop, accept(intake, in_thread(1), key="1")).state is State.REVIEW
-    judge.error = None
-    later = accept(intake, in_thread(2, b"In-Reply-To: <m1@sender.example>\r\n"), key="2")
-    assert trip(shop, later).state is State.DONE
-    assert len(sent) == 1
-
-
-def test_other_conversations_are_not_waited_for(shop: Workshop, intake: Intake, sent: list[Delivery]) -> None:
-    """Nor is a mail without any Message-ID in a conversation with others of its kind."""
-    accept(intake, in_thread(1), key="1")
-    accept(intake, MAIL.replace(b"Message-ID: <m1@sender.example>\r\n", b""), key="2")
-    assert trip(shop, accept(intake, in_thread(3), key="3")).state is State.DONE
-    nameless = accept(intake, MAIL.replace(b"Message-ID: <m1@sender.example>\r\n", b"X: 1\r\n"), key="4")
-    assert trip(shop, nameless).state is State.DONE
-    assert len(sent) == 2
-
-
-def test_an_answer_that_is_refused_again_and_again_lets_the_later_ones_pass(
-    shop: Workshop, intake: Intake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One recipient that is greylisted for days does not silence a conversation."""
-    monkeypatch.setattr("tasks.sending.deliver", failing(3, Transient("451 later")))
-    earlier = accept(intake, in_thread(1), key="1")
-    later = accept(intake, in_thread(2, b"In-Reply-To: <m1@sender.example>\r\n"), key="2")
-    before_deliver(shop, earlier)
-    before_deliver(shop, later)
-    for _ in range(3):
-        make_due(shop, later)
-        assert not pipeline.run(shop, later, DELIVER)
-        assert "same conversation" in job_of(shop, later).reason
-        make_due(shop, earlier)
-        pipeline.run(shop, earlier, DELIVER)
-    make_due(shop, later)
-    pipeline.run(shop, later, DELIVER)
-    assert (job_of(shop, later).state, job_of(shop, earlier).state) == (State.DONE, State.WAITING)
-
-
-def failing(times: int, error: Exception) -> Callable[[Delivery, Settings], Outcome]:
-    left = iter(range(times))
-
-    def send(_delivery: Delivery, _settings: Settings) -> Outcome:
-        if next(left, None) is not None:
-            raise error
-        return Outcome(detail="250 ok")
-
-    return send
-
-
-def test_a_delivery_has_a_schedule_of_its_own(shop: Workshop, intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A 4xx makes the job wait in the ledger; the second attempt carries the same bytes and key."""
-    monkeypatch.setattr("tasks.sending.deliver", failing(1, Transient("451 later")))
-    job = trip(shop, accept(intake))
-    assert job.state is State.WAITING
-    assert job.due_at is not None
-    assert job.due_at > now_ms() + 60_000
-    before = shop.ledger.deliveries.of(job.id)[0].delivery
-    make_due(shop, job.id)
-    assert not pipeline.run(shop, job.id, DELIVER)
-    assert job_of(shop, job.id).state is State.DONE
-    [state] = shop.ledger.deliveries.of(job.id)
-    assert (state.state, state.attempts, state.delivery) == ("sent", 2, before)
-    assert [attempt.outcome for attempt in shop.ledger.deliveries.attempts_of(job.id)] == ["transient", "sent"]
-
-
-def test_a_receiver_s_wish_moves_the_next_attempt(
-    shop: Workshop, intake: Intake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Retry-After is what the delivery waits for when it is longer than the schedule."""
-    monkeypatch.setattr("tasks.sending.deliver", failing(1, Transient("HTTP 429", retry_after=5000)))
-    job = trip(shop, accept(intake))
-    assert job.due_at is not None
-    assert now_ms() + 4_900_000 < job.due_at < now_ms() + 7_300_000
-
-
-def test_a_refused_delivery_fails_the_job(shop: Workshop, intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A 5xx is final; a retry of the job sends it again."""
-    monkeypatch.setattr("tasks.sending.deliver", failing(1, Permanent("550 no such user")))
-    job = trip(shop, accept(intake))
-    assert job.state is State.FAILED
-    assert "550 no such user" in job.reason
-    assert shop.ledger.jobs.retry(job.id, Stage.DELIVER, why="test", reopen=("failed",))
-    pipeline.run(shop, job.id, DELIVER)
-    assert job_of(shop, job.id).state is State.DONE
-
-
-def test_a_target_that_is_down_costs_no_attempt(
-    shop: Workshop, intake: Intake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However long the outage lasts, the schedule begins only when the other side answers."""
-    monkeypatch.setattr("tasks.sending.deliver", failing(9, Unavailable("smtp:x", "refused")))
-    job = trip(shop, accept(intake))
-    for _ in range(9):
-        make_due(shop, job.id)
-        pipeline.run(shop, job.id, DELIVER)
-    assert shop.ledger.deliveries.of(job.id)[0].attempts == 1
-    assert job_of(shop, job.id).state is State.DONE
-
-
 def test_an_event_is_judged_and_answers_nobody(shop: Workshop, intake: Intake, sent: list[Delivery]) -> None:
     """An event has no sender: without a webhook to deliver to, the job is done."""
     job = trip(shop, accept(intake, b'{"type": "order"}', kind=Kind.EVENT, content_type="application/json", sender=""))
     assert job.state is State.DONE
     assert sent == []
-
-
-@contextlib.contextmanager
-def statements(ledger: Ledger) -> Iterator[list[str]]:
-    """What is asked of the ledger in the block, and each COMMIT."""
-    told: list[str] = []
-
-    def asked(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        told.append(statement)
-
-    def committed(_connection: object) -> None:
-        told.append("COMMIT")
-
-    engine = ledger.database.engine
-    sa.event.listen(engine, "before_cursor_execute", asked)
-    sa.event.listen(engine, "commit", committed)
-    yield told
-    sa.event.remove(engine, "before_cursor_execute", asked)
-    sa.event.remove(engine, "commit", committed)
-
-
-def test_a_delivery_s_bytes_are_read_once_an_attempt(shop: Workshop, intake: Intake, sent: list[Delivery]) -> None:
-    """However large a body is, one attempt of the stage fetches it from the ledger one time."""
-    job_id = accept(intake)
-    before_deliver(shop, job_id)
-    with statements(shop.ledger) as asked:
-        pipeline.run(shop, job_id, DELIVER)
-    assert len(sent) == 1
-    assert sum("deliveries.body" in one for one in asked) == 1
-
-
-def test_a_job_and_its_deliveries_are_put_back_in_one_commit(
-    shop: Workshop, intake: Intake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No crash leaves a job that runs again beside deliveries that stay failed."""
-    monkeypatch.setattr("tasks.sending.deliver", failing(1, Permanent("550 no such user")))
-    job = trip(shop, accept(intake))
-    with statements(shop.ledger) as asked:
-        assert shop.ledger.jobs.retry(job.id, Stage.DELIVER, why="test", reopen=("failed",), was=State.FAILED)
-    assert asked.count("COMMIT") == 1
-    assert [one.state for one in shop.ledger.deliveries.of(job.id)] == ["pending"]
-    assert not shop.ledger.jobs.retry(job.id, Stage.DELIVER, why="test", was=State.FAILED)
-
-
-def test_a_replay_goes_by_today_s_route_and_sends_nothing_twice(
-    shop: Workshop, intake: Intake, judge: StandIn, sent: list[Delivery]
-) -> None:
-    """What the route sends besides goes out, under a name of its own; what was sent keeps its place in any order."""
-    job = trip(shop, accept(intake))
-    more = ROUTE.model_copy(update={"deliver": (DeliverSpec(smtp="copy@x.example"), *ROUTE.deliver)})
-    shop.routes = [more]
-    judge.error = AssertionError("a stage before the one that was asked for is not run again")
-    assert shop.ledger.jobs.retry(job.id, Stage.REPLY, why="test", reopen=("failed", "pending"))
-    assert trip(shop, job.id).state is State.DONE
-    assert [one.target for one in sent] == ["ada@sender.example", "copy@x.example"]
-    assert len({one.key for one in sent}) == 2
-    assert shop.ledger.jobs.retry(job.id, Stage.REPLY, why="test", reopen=("failed", "pending", "sent"))
-    trip(shop, job.id)
-    assert sorted(one.key for one in sent[2:]) == sorted(one.key for one in sent[:2])

@@ -48,7 +48,9 @@ class Frame:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters.update(time=time_tag, ago=ago, span=span, size=size, percent=percent, state=in_words)
+        self._environment.filters.update(
+            time=time_tag, ago=ago, span=span, size=size, percent=percent, state=in_words, many=many
+        )
         self._environment.globals.update(ui=PREFIX, version=self._version)
 
     def page(self, ask: Ask, template: str, **context: Any) -> Response:
@@ -85,15 +87,14 @@ def span(milliseconds: float) -> str:
     seconds = max(int(milliseconds // 1000), 0)
     for unit, name in _UNITS:
         if seconds >= unit:
-            number = seconds // unit
-            return f"{number} {name}{'s' if number > 1 else ''}"
+            return many(seconds // unit, name)
     return "less than a second"
 
 
 def size(number: int) -> str:
     """Bytes for people."""
     if number < 1000:
-        return f"{number} bytes"
+        return many(number, "byte")
     return f"{number / 1000:.0f} kB" if number < 1_000_000 else f"{number / 1_000_000:.1f} MB"
 
 
@@ -102,6 +103,12 @@ def percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
-def in_words(state: str) -> str:
-    """A state as people say it."""
-    return STATES[State(state)]
+def many(number: int, noun: str) -> str:
+    """So many of something: `1 job`, `2 jobs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def in_words(state: str, number: int = 1) -> str:
+    """A state as people say it, of so many jobs."""
+    words = STATES[State(state)]
+    return words if number == 1 else words.replace("needs", "need", 1)

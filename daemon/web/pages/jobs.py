@@ -12,6 +12,7 @@ from starlette.responses import Response
 from config.settings import Settings
 from daemon.again import run_again
 from daemon.web.pages.ask import PREFIX, Ask
+from daemon.web.pages.frame import many as so_many
 from daemon.web.pages.kept import Kept
 from daemon.web.pages.site import Site, to
 from tasks.ids import LENGTH
@@ -63,9 +64,11 @@ def install(site: Site, settings: Settings, ledger: Ledger) -> None:
         done = [job.id for job in found.values() if move and move(job)]
         for job_id in done:
             ledger.visitors.note(ask.visitor.who, ask.address, action, job_id, many=len(done))
-        told = {"retry": "will run again", "cancel": "were cancelled"}.get(action, "were changed")
-        left = f", {len(chosen) - len(done)} were left as they are" if len(chosen) > len(done) else ""
-        return to(f"/jobs?{urlencode({'done': f'{len(done)} jobs {told}{left}'})}")
+        were = "was" if len(done) == 1 else "were"
+        told = {"retry": "will run again", "cancel": f"{were} cancelled"}.get(action, f"{were} changed")
+        left = len(chosen) - len(done)
+        rest = f", {left} {'was' if left == 1 else 'were'} left as before" if left else ""
+        return to(f"/jobs?{urlencode({'done': so_many(len(done), 'job') + ' ' + told + rest})}")
 
     site.get("/jobs", listed)
     site.post("/jobs", many, "admin")

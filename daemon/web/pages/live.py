@@ -64,6 +64,7 @@ def row_of(job: Job) -> dict[str, Any]:
         "phase": told["phase"],
         "tokens": told["tokens"],
         "percent": told["percent"],
+        "tail": str(job.progress.get("tail", "")),
         "reason": job.reason,
     }
 
@@ -114,7 +115,7 @@ class Hub:
         while self.watching and not self._stop.is_set():
             try:
                 found = await asyncio.to_thread(self._ledger.backlog.running, SHOWN)
-                data = json.dumps({"jobs": [row_of(job) for job in found]}).encode()
+                data = json.dumps({"jobs": [row_of(job) for job in found]}, ensure_ascii=False).encode()
             except Unavailable:
                 data = told  # what was known last stays on the page
             if data != told:

@@ -32,7 +32,7 @@ _UNDER_WAY = (State.RECEIVED, State.FETCHING, State.EXTRACTING, State.CLASSIFYIN
 def install(site: Site, settings: Settings, ledger: Ledger) -> None:
     """The route."""
     health = Health(settings, ledger)
-    numbers = Kept(lambda: _numbers(ledger, datetime.now().astimezone()), SECONDS)
+    numbers = Kept(lambda: _numbers(ledger, datetime.fromtimestamp(now_ms() / 1000).astimezone()), SECONDS)
 
     def today(ask: Ask) -> Response:
         return site.frame.page(ask, "today", **numbers(), health=health.lines())

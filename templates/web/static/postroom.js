@@ -35,45 +35,54 @@ document.addEventListener("keydown", (event) => {
 const live = document.querySelector("[data-live]");
 if (live) {
   const body = document.querySelector("[data-live-rows]");
-  const cell = (row, text, kind) => {
-    const made = row.insertCell();
+  const rows = new Map();
+  const put = (into, name, kind) => {
+    const made = into.appendChild(document.createElement(name));
     if (kind) made.className = kind;
-    made.textContent = text;
     return made;
   };
-  const show = (job) => {
+  const write = (into, text) => {
+    if (into.textContent !== text) into.textContent = text;
+    into.hidden = text === "";
+  };
+  const begin = () => {
     const row = document.createElement("tr");
-    const link = document.createElement("a");
-    link.href = job.href;
-    link.textContent = job.title;
-    const what = cell(row, "", "what");
-    what.append(link);
-    if (job.reason) {
-      const why = document.createElement("span");
-      why.className = "small";
-      why.textContent = job.reason;
-      what.append(why);
-    }
-    const state = document.createElement("span");
-    state.className = `state ${job.state}`;
-    state.textContent = job.words;
-    cell(row, "").append(state);
-    cell(row, job.phase);
-    cell(row, job.tokens || "");
-    const far = document.createElement("progress");
+    const what = put(row, "td", "what");
+    const [link, reason, tail] = [put(what, "a"), put(what, "span", "small"), put(what, "span", "tail")];
+    const state = put(put(row, "td"), "span");
+    const [phase, tokens] = [put(row, "td"), put(row, "td")];
+    const far = put(put(row, "td"), "progress");
     far.max = 100;
-    far.value = job.percent;
     far.setAttribute("aria-label", "How far");
-    cell(row, "").append(far);
-    return row;
+    return { row, link, reason, tail, state, phase, tokens, far };
+  };
+  const show = (job) => {
+    if (!rows.has(job.id)) rows.set(job.id, begin());
+    const parts = rows.get(job.id);
+    parts.link.href = job.href;
+    parts.state.className = `state ${job.state}`;
+    parts.far.value = job.percent;
+    write(parts.link, job.title);
+    write(parts.reason, job.reason);
+    write(parts.tail, job.tail);
+    write(parts.state, job.words);
+    parts.phase.textContent = job.phase;
+    parts.tokens.textContent = job.tokens || "";
+    return parts.row;
   };
   const events = new EventSource(live.dataset.live);
   events.addEventListener("jobs", (event) => {
     const { jobs } = JSON.parse(event.data);
-    const chosen = document.activeElement?.getAttribute("href");
-    body.replaceChildren(...jobs.map(show));
+    const there = new Set(jobs.map((job) => job.id));
+    for (const id of rows.keys()) if (!there.has(id)) rows.delete(id);
+    const shown = jobs.map(show);
+    // what stays where it is keeps the focus and what is selected in it
+    if (shown.length !== body.rows.length || shown.some((row, at) => row !== body.rows[at])) {
+      const chosen = document.activeElement?.getAttribute("href");
+      body.replaceChildren(...shown);
+      if (chosen) [...body.querySelectorAll("a")].find((link) => link.getAttribute("href") === chosen)?.focus();
+    }
     document.querySelector("[data-live-empty]").hidden = jobs.length > 0;
-    if (chosen) [...body.querySelectorAll("a")].find((link) => link.getAttribute("href") === chosen)?.focus();
   });
   addEventListener("pagehide", () => events.close());
 }

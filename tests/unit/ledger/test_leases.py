@@ -130,6 +130,17 @@ def test_a_lease_that_moves_is_not_taken_back(ledger: Ledger, job_id: str) -> No
     assert job.progress == {"phase": "fields", "tokens": 7}
 
 
+def test_what_a_dead_worker_was_at_is_forgotten(ledger: Ledger, job_id: str) -> None:
+    """Nobody writes there any more, so nobody is shown writing."""
+    lease = claim(ledger, job_id)
+    assert lease
+    ledger.leases.beat([(lease, {"phase": "reply", "tokens": 7, "tail": "Thank you for"})])
+    assert ledger.leases.take_back(ledger.leases.held()[0], "killed")
+    job = ledger.jobs.get(job_id)
+    assert job is not None
+    assert job.progress == {}
+
+
 def test_a_job_that_is_not_due_cannot_be_claimed(ledger: Ledger, job_id: str) -> None:
     """A waiting job is left alone until its time."""
     lease = claim(ledger, job_id)
