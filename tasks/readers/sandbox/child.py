@@ -37,7 +37,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _BLANKS = re.compile(r"\n{4,}")
-_TRAILING = re.compile(r"[ \t]+(?=\n|\f|$)")
+_TRAILING = re.compile(r"(?<![ \t])[ \t]++(?=\n|\f|$)")
 
 Answer = tuple[dict[str, Any], list[bytes]]
 
