@@ -1,11 +1,8 @@
-"""The older and the free office formats: ODT and ODP, RTF, and Word's and PowerPoint's binary ones."""
+"""The free office formats ODT and ODP, and RTF."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-import tempfile
 import zipfile
 from io import BytesIO
 
@@ -13,9 +10,7 @@ from striprtf.striprtf import rtf_to_text
 
 from tasks.errors import Unreadable
 from tasks.models import LOCKED
-from tasks.readers.charset import decode
 from tasks.readers.content import Content, Source
-from tasks.readers.encrypted import is_locked, opened
 from tasks.readers.xmlscan import scan
 
 _OPEN = "application/vnd.oasis.opendocument."
@@ -24,10 +19,7 @@ TYPES = (
     _OPEN + "text-template",
     _OPEN + "presentation",
     "application/rtf",
-    "application/msword",
-    "application/vnd.ms-powerpoint",
 )
-_CONVERTER = {"application/msword": ("catdoc", "-w"), "application/vnd.ms-powerpoint": ("catppt",)}
 _RTF_CODEPAGE = re.compile(rb"\\ansicpg(\d{3,5})")
 _MOST_REPEATED = 100
 
@@ -36,8 +28,6 @@ def read(source: Source) -> Content:
     """Dispatch by type; all of them give paragraphs as lines and table rows with tabs."""
     if source.content_type == "application/rtf":
         return Content(text=rtf_text(source.data))
-    if source.content_type in _CONVERTER:
-        return _binary(source)
     return _opendocument(source)
 
 
@@ -47,30 +37,6 @@ def rtf_text(data: bytes) -> str:
     codec = f"cp{found[1].decode()}" if found else "cp1252"
     text: str = rtf_to_text(data.decode("latin-1"), encoding=codec, errors="replace")  # type: ignore[no-untyped-call]  # striprtf has no types
     return text.replace("|\n", "\n").replace("|", "\t")
-
-
-def _binary(source: Source) -> Content:
-    """`.doc` and `.ppt` through catdoc, when it is installed."""
-    name, *options = _CONVERTER[source.content_type]
-    program = shutil.which(name)
-    if program is None:
-        raise Unreadable(f"reading this format needs the program {name} (Debian package catdoc)", lasting=False)
-    data, notes = opened(source) if is_locked(source.data) else (source.data, ())
-    with tempfile.NamedTemporaryFile(suffix=".bin") as file:
-        file.write(data)
-        file.flush()
-        done = subprocess.run(  # fixed program, our own file name, no shell
-            [program, *options, "-d", "utf-8", file.name],
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=source.limits.wall_seconds,
-            check=False,
-        )
-    if done.returncode != 0 or not done.stdout.strip():
-        complaint = decode(done.stderr, "utf-8")[0].strip()[:200]
-        raise Unreadable(f"{name} found no text in it" + (f": {complaint}" if complaint else ""))
-    text = done.stdout.decode("utf-8", "replace")
-    return Content(text=text.replace("\f", "\n"), notes=(*notes, "read by catdoc: tables may have lost their rows"))
 
 
 def _opendocument(source: Source) -> Content:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import zlib
 
 ZIP_CRYPTO = base64.b64decode(
     "UEsDBAoAAAAAAIQKdl3Z/Q1MFgAAABYAAAAIAAAAb3Blbi50eHRBbnlib2R5IG1heSByZWFkIHRoaXMuUEsDBAoACQAAAIQKdl2hWjVmIgAAAB"
@@ -36,3 +37,26 @@ HEIC = base64.b64decode(
     "Mp60A="
 )
 """A picture of the words `Parcel 4711 arrived`, by libheif and x265."""
+DOC = zlib.decompress(
+    base64.b64decode(
+        "eNrtmc9vG0UUx9+sf9RO88NxTVrSQFzXtOkv5/evEtrYcfOLpE6T0BYohbROSEIch9gRQeJQQEg9gBTEgQsSQgonEArwB8AFOCG4NFIPiHJEcCiISy"
+        "Ua832zs+nKTenaqVBK/ayPd2Z2Z97szNu3b2Z//KH82kefV/5CWfI42Wgt4yanqUyAMiPjIdJU2VomkzGKMwW5r+SmOvIc2jF/DsBzvg24gBsUge2g"
+        "GJSAUjXnHnUsyP0rw5TEL01+OkGzOM7Tq5SLVMBizO1ZqbNm8TqrUtCfv37Df+f6/JfprwAqB16wA/jAQ9ImiHaCXeBhUAl2Kz2P4PioSvtx3AMCYC"
+        "8IgsfAPrAf1IAD4CA4BA6DIyAEakEdqAcNoBE0gWbQAlpBG2gHR+X7jKgDPAGOgeOgE4RBBHSBKDgBukEP6AV9oB88CQbAIDgJYmAInALDYASMgqfA"
+        "aXBG3ePTW9xHCvTOVqTbkNOtSZv4WjeNbp6/wamL88lUciLtP5Ocjx+JJl9aSIzPpqVNDI5wWTR5UVoCp0PIyPOhNvqr/YuX726LQg8j8hYvrK0IrT"
+        "x7KzKhZ2Caf2Q0PsKWT8K/zVOCxmhG2XF9kA4GRTjIVhQ5SLF+G50CXf27KNHrtqfAUL+dZnvtrjQ4j/QYzj3f227/175001q1IE10y+enl8ahM05T"
+        "8KsvyienjHYsXyff8iI5gwJPR6zfAcUOKK4iVqgrqoIdRzzcTpN8/kbRzqL00BHcSVz6Zw9+3rhPCLSI5275bZRVUa1HCK+oQtoOW52iFGrx8JZL2w"
+        "+gzYDokH3rQs/mcHYKLc7KvnnR0qLsWzH6VioHo8Ul+L6fc4mAvLMGEZAeog914rJXnNsha/BTx9dERIv0EKPQcAEjPo5+d0ktaaT5PyU9i49nQVY8"
+        "hnphMSyOyX6Y62WP4HZ4F1tQjAUFV3RSs0ucc7Fq+cTbdcckLZld14xL92ZG2ohkW9RR85gKhnRvJy/qqVgSVkxvFB1LoIspdPUkjq/gyK9TNjUe1G"
+        "a0Y8W2RzClCdx0Uhpo4z5r2sMw6ill1GFoslIpil5Oo85pWkBfR5DjNibYHTrza4HvlCf0+L7N1Y9g+oTrHXicbzBkk2IDN6FeRCGZc8oJf3PJeVup"
+        "Mc37beSXCTsVZDMOtu7et5n1VPgtTlLOPblkJRZiw9E2ei/Rtbc+/PNGbNLzybsuOrT/y6us/zVlYkLFF24VRxSp+IDfL2dVrBRX8dKcuuVfb+qxj6"
+        "bupdOkz0p6I/n9YyEG/W6M33XvV+ZhUl4PnnwsOTM227bB4LntFVRbeivfctc4s0x6VKHSTlM6Wy7rE60GVrPgB/kaXy4rD00f5YA6GhJDflFs3khD"
+        "ecYl39mILpjqHtX0qLgg/08JZdnffyUaXS0MfkEK8kBLDOH7hAzk/Vg3tlI9fn6UJGVJLwLsebm0WJD5AeQTiEdSiEsicsGRxmqwnhrwvw2LmAWZb6"
+        "XD1Iwwgst6UO9v+hkaSgqDvRVFxXkFeSBF8PwfBVHQDwbAKDgPXlC2ccNc4zdz5idz5nVzJmXOjN/xsrO5drjE2LiyBWksuL59xZtxJT6qCIq+CY7d"
+        "9bP6FtFdzp0jPrXTOOtareMF1qRW7LhkcUnoXpXLT+8qLz8yivXUXE7FTatOEsJWpSc0I2E3Ei4kJprI1pT3/To9qoSvcx2hjjrqHCKKDGlUvfJGyL"
+        "/ybXjPyqw9sNKq7V1q1YKgEedrGqi0zvr6l0u0K99f+SC02/Pe+1j/Hr7xGe+PO7LKMPpyn18oPKa17p3KC7J15F5+/+N5zv6GsFEdGz+HFYYD65Jb"
+        "pnOIZC7QdO7bU7Aq1mgntfNrUabXHWhM7jbnK0XQznptOejn/ho7HfWmHe98pFTpz+X7H/f1gNonddAIor6E3LTmuee9/Yn1Lya3vhDcSWqg3/hmaF"
+        "U/f6H4VKXPSF1xiuJ4UfZE/0pgVSrzuP9qYOx7OW7TnNt4tOWhn1+a6Xv4DG/m++8/wRoCNw=="
+    )
+)
+"""A sentence, a table of two rows (`Bolt 12`, `Nut 7,50`) and a word with an umlaut in Word's binary format, by LibreOffice."""
