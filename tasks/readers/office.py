@@ -9,8 +9,8 @@ from io import BytesIO
 from striprtf.striprtf import rtf_to_text
 
 from tasks.errors import Unreadable
-from tasks.models import LOCKED
 from tasks.readers.content import Content, Source
+from tasks.readers.opendocument import is_locked, opened
 from tasks.readers.xmlscan import scan
 
 _OPEN = "application/vnd.oasis.opendocument."
@@ -41,22 +41,20 @@ def rtf_text(data: bytes) -> str:
 
 def _opendocument(source: Source) -> Content:
     room = source.limits.unpacked_bytes
-    notes: list[str] = []
     texts = []
     try:
-        with zipfile.ZipFile(BytesIO(source.data)) as package:
-            if b"manifest:encryption-data" in _member(package, "META-INF/manifest.xml", room):
-                raise Unreadable(f"the document is encrypted and {LOCKED}")
+        data, notes = opened(source) if is_locked(source.data, room) else (source.data, ())
+        with zipfile.ZipFile(BytesIO(data)) as package:
             for name in ("styles.xml", "content.xml"):
                 writer = _OpenFlow()
-                data = _member(package, name, room)
-                if data:
-                    scan(data, start=writer.start, end=writer.end, text=writer.text)
+                member = _member(package, name, room)
+                if member:
+                    scan(member, start=writer.start, end=writer.end, text=writer.text)
                 texts.append(writer.result())
     except (zipfile.BadZipFile, EOFError) as error:
         raise Unreadable(f"the document's ZIP container is damaged: {error}") from error
     text = "\n\n".join(part for part in texts if part.strip())
-    return Content(text=text, pages=text.count("\f") + 1, notes=tuple(notes))
+    return Content(text=text, pages=text.count("\f") + 1, notes=notes)
 
 
 def _member(package: zipfile.ZipFile, name: str, room: int) -> bytes:
