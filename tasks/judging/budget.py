@@ -21,7 +21,7 @@ _LEARNT = re.compile(
 """Scripts that every tokenizer has seen enough of to join bytes of a letter; of others each byte may be a token."""
 _RULE = re.compile(r"([^\w\s])\1{3,}")
 _GAP = re.compile(r"[^\S\n\t\f]{3,}")
-_BLANK = re.compile(r"[^\S\n\f]*\n(?:[^\S\f]*\n){2,}")
+_BLANK = re.compile(r"(?<![^\S\n\f])[^\S\n\f]*+\n(?:[^\S\f]*\n){2,}")
 _INVISIBLE = re.compile(
     r"[\x00-\x08\x0b\x0e-\x1f\x7f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\U000e0000-\U000e007f]"
 )

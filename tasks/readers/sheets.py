@@ -11,16 +11,18 @@ from dataclasses import replace
 
 from python_calamine import CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
 
+from tasks.readers import opendocument
 from tasks.readers.charset import decode
 from tasks.readers.content import Content, Source
 from tasks.readers.encrypted import opened
 
+_OPEN = "application/vnd.oasis.opendocument.spreadsheet"
 TYPES = (
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "application/vnd.ms-excel",
     "application/vnd.ms-excel.sheet.binary.macroenabled.12",
-    "application/vnd.oasis.opendocument.spreadsheet",
-    "application/vnd.oasis.opendocument.spreadsheet-template",
+    _OPEN,
+    _OPEN + "-template",
     "text/csv",
 )
 _DELIMITERS = ",;\t|"
@@ -36,6 +38,9 @@ def read(source: Source) -> Content:
     if source.content_type == "text/csv":
         return _csv(source)
     notes: tuple[str, ...] = ()
+    if source.content_type.startswith(_OPEN) and opendocument.is_locked(source.data, source.limits.unpacked_bytes):
+        data, notes = opendocument.opened(source)
+        source = replace(source, data=data)
     try:
         workbook = CalamineWorkbook.from_filelike(io.BytesIO(source.data))
     except PasswordError:

@@ -37,7 +37,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _BLANKS = re.compile(r"\n{4,}")
-_TRAILING = re.compile(r"[ \t]+(?=\n|\f|$)")
+_TRAILING = re.compile(r"(?<![ \t])[ \t]++(?=\n|\f|$)")
 
 Answer = tuple[dict[str, Any], list[bytes]]
 
@@ -82,7 +82,11 @@ def warm_up() -> None:
     """Run the commonest paths once on words of our own, so that no child has to compile what all of them need."""
     ocr.warm_up()
     blank = {"op": "read", "name": "", "claimed": "", "charset": "", "passwords": []}
-    for content_type, sample in (("text/plain", b"warm"), ("text/html", b"<table><tr><td>a<td>b</table>")):
+    guessed = "Ein Satz, dessen Zeichensatz zu raten ist: Grüße aus Köln, schöne Tage, größer und kürzer.".encode(
+        "cp1252"
+    )
+    samples = (("text/plain", b"warm"), ("text/plain", guessed), ("text/html", b"<table><tr><td>a<td>b</table>"))
+    for content_type, sample in samples:
         answer({**blank, "as": content_type}, sample, Limits())
     answer({"op": "mail"}, b"From: A <a@example.org>\nSubject: =?utf-8?q?warm?=\n\nwarm\n", Limits())
 
