@@ -19,6 +19,13 @@ LEAST_COPIED, COPIED = 5, 7
 """Words in a row from which a sentence counts as copied from a document: three fifths of it, within these bounds."""
 
 _WORD = re.compile(r"\w+")
+_END = re.compile(r"(?<=[.!?])\s+(?=[\"'«„“<]?[A-ZÀ-Þ0-9])")
+_SHORT = re.compile(
+    r"\b(?:[^\W\d_]|in[kc]l|ex[kc]l|zzgl|bzw|ca|evtl|ggf|vgl|usw|etc|nr|no|st|str|ust|mwst|dr|hr|fr|mr|mrs|ms|mme|sra?"
+    r"|inc|ltd|co|corp|approx|art|env|réf|ref|núm|tel|tél)\.$",
+    re.IGNORECASE,
+)
+"""Abbreviations that a sentence seldom ends with."""
 _LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)")
 _TAG = re.compile(r"<[^<>\n]{0,200}>")
 _MARKUP = re.compile(r"^\s{0,3}(?:#{1,6}|[-*>]|\d+\.)\s+|\*\*|__|`+", re.MULTILINE)
@@ -65,7 +72,14 @@ def clean(text: str, allowed: Allowed = NOTHING, heard: str = "", theirs: Iterab
 
 
 def _sentences(text: str) -> list[str]:
-    return [part for part in re.split(r"(?<=[.!?])\s+(?=[\"'«„“(<\[]?[A-ZÀ-Þ0-9])", text) if part]
+    """Ends are not taken behind an abbreviation nor before brackets: "inkl. USt. (Brutto) ist da" is one."""
+    parts: list[str] = []
+    for part in _END.split(text):
+        if parts and _SHORT.search(parts[-1]):
+            parts[-1] += f" {part}"
+        elif part:
+            parts.append(part)
+    return parts
 
 
 def _harmless(sentence: str, allowed: Allowed) -> bool:

@@ -80,3 +80,12 @@ def test_an_answer_that_ran_out_of_tokens_ends_at_its_last_sentence() -> None:
     """Half a sentence is not sent."""
     assert whole("We got it. We will loo") == "We got it."
     assert whole("We will loo") == ""
+
+
+def test_what_stands_in_brackets_goes_with_the_sentence_before_it() -> None:
+    """Half a sentence is never sent: the one whose first half is dropped is dropped whole."""
+    text = "Ihre Rechnung für Oktober 2025 inkl. USt. (Brutto) ist bei uns angekommen. Wir haben sie gelesen."
+    assert clean(text) == "Wir haben sie gelesen."
+    assert clean("Thank you for the list. (It came twice.) We read it.") == (
+        "Thank you for the list. (It came twice.) We read it."
+    )
