@@ -9,6 +9,7 @@ from io import BytesIO
 from striprtf.striprtf import rtf_to_text
 
 from tasks.errors import Unreadable
+from tasks.readers.container import member
 from tasks.readers.content import Content, Source
 from tasks.readers.opendocument import is_locked, opened
 from tasks.readers.xmlscan import scan
@@ -47,9 +48,9 @@ def _opendocument(source: Source) -> Content:
         with zipfile.ZipFile(BytesIO(data)) as package:
             for name in ("styles.xml", "content.xml"):
                 writer = _OpenFlow()
-                member = _member(package, name, room)
-                if member:
-                    scan(member, start=writer.start, end=writer.end, text=writer.text)
+                xml = _member(package, name, room)
+                if xml:
+                    scan(xml, start=writer.start, end=writer.end, text=writer.text)
                 texts.append(writer.result())
     except (zipfile.BadZipFile, EOFError) as error:
         raise Unreadable(f"the document's ZIP container is damaged: {error}") from error
@@ -59,13 +60,9 @@ def _opendocument(source: Source) -> Content:
 
 def _member(package: zipfile.ZipFile, name: str, room: int) -> bytes:
     try:
-        with package.open(name) as part:
-            data = part.read(room + 1)
+        return member(package, name, room)
     except KeyError:
         return b""
-    if len(data) > room:
-        raise Unreadable("the document is larger than allowed once unpacked")
-    return data
 
 
 class _OpenFlow:

@@ -8,6 +8,7 @@ from io import BytesIO
 
 from tasks.errors import Unreadable
 from tasks.injections import telling
+from tasks.readers.container import member
 from tasks.readers.content import Child, Content, Source
 from tasks.readers.xmlscan import scan
 
@@ -98,11 +99,8 @@ class _Package:
         return writer.result()
 
     def _bytes(self, name: str) -> bytes:
-        with self._package.open(name) as part:
-            data = part.read(self._room + 1)
+        data = member(self._package, name, self._room)
         self._room -= len(data)
-        if self._room < 0:
-            raise Unreadable("the document is larger than allowed once unpacked")
         return data
 
 

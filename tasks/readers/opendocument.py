@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from tasks.errors import Unreadable
+from tasks.readers.container import TOO_LARGE, member
 from tasks.readers.content import Source
 from tasks.readers.locks import OPENED, locked
 from tasks.readers.xmlscan import scan
@@ -72,7 +73,7 @@ def is_locked(data: bytes, room: int) -> bool:
     """Whether a package is encrypted; False for what is none, whose reader says so."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as package:
-            return b"encryption-data" in _packed(package, _MANIFEST, room)
+            return b"encryption-data" in member(package, _MANIFEST, room)
     except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, zlib.error):
         return False
 
@@ -86,11 +87,11 @@ def opened(source: Source) -> tuple[bytes, tuple[str, ...]]:
     """
     room = source.limits.unpacked_bytes
     with zipfile.ZipFile(io.BytesIO(source.data)) as package:
-        locks = _locks(_packed(package, _MANIFEST, room))
+        locks = _locks(member(package, _MANIFEST, room))
         names = [name for name in (_WHOLE, *_READ) if name in locks and name in package.namelist()]
         if not source.passwords or not names:
             raise locked("the document", source)
-        members = {name: _packed(package, name, room) for name in names}
+        members = {name: member(package, name, room) for name in names}
     try:
         for password in source.passwords:
             first = _plain(members[names[0]], locks[names[0]], password, room)
@@ -143,7 +144,7 @@ def _plain(data: bytes, lock: _Lock, password: str, room: int) -> bytes | None:
     except zlib.error:
         return None
     if len(plain) > room:
-        raise Unreadable("the document is larger than allowed once unpacked")
+        raise Unreadable(TOO_LARGE)
     return plain
 
 
@@ -188,14 +189,6 @@ def _fits(packed: bytes, lock: _Lock) -> bool:
     kind = lock.word("checksum-type")
     hashed = {"sha256-1k": "sha256", "sha1-1k": "sha1", "sha1/1k": "sha1"}.get(kind)
     return not hashed or hmac.compare_digest(hashlib.new(hashed, packed[:_CHECKED]).digest(), lock.binary("checksum"))
-
-
-def _packed(package: zipfile.ZipFile, name: str, room: int) -> bytes:
-    with package.open(name) as part:
-        data = part.read(room + 1)
-    if len(data) > room:
-        raise Unreadable("the document is larger than allowed once unpacked")
-    return data
 
 
 def _rewritten(source: Source, members: dict[str, bytes]) -> bytes:
