@@ -97,6 +97,9 @@ class FieldSpec(Section):
     not_beside: tuple[str, ...] = Field(
         (), description="Captions of other values, such as Subtotal for a total: a value read beside one is refused."
     )
+    beside: tuple[str, ...] = Field(
+        (), description="Captions of this value, such as Net à payer: beside one, `not_beside` does not refuse it."
+    )
 
 
 class Label(Section):

@@ -179,30 +179,48 @@ class Source:
         return start + found.start() if found else start
 
 
+@dataclass(frozen=True)
+class Captions:
+    """What a route says about the words that stand before a value."""
+
+    others: tuple[str, ...] = ()
+    """Captions of other values."""
+    own: tuple[str, ...] = ()
+    """Captions of the value itself: they may hold one of another value, as "Net à payer" holds "Net"."""
+
+    def foreign(self, source: Source, span: Span) -> str:
+        """The one of `others` that stands between the value and the number, tab or line start before it; "" if none."""
+        before = source.text[source.line_around(span)[0] : span[0]]
+        near = _bare(re.split(r"[\d\t|]", before)[-1][-LONGEST:])
+        return "" if _first_in(self.own, near) else _first_in(self.others, near)
+
+
+def _first_in(captions: Sequence[str], bare: str) -> str:
+    return next((name for name in captions if re.search(rf"\b{re.escape(_bare(name))}\b", bare)), "")
+
+
+def _bare(text: str) -> str:
+    """Folded, without accents: capitals are often written without."""
+    return "".join(sign for sign in unicodedata.normalize("NFKD", _fold(text)[0]) if not unicodedata.combining(sign))
+
+
 def find(
-    kind: str, value: str, raw: str, sources: Sequence[Source], about: str = "", others: Sequence[str] = ()
+    kind: str, value: str, raw: str, sources: Sequence[Source], about: str = "", captions: Captions = Captions()
 ) -> Evidence | None:
     """The best place where `value` (normal form, of type `kind`) stands in `sources`; None when it stands nowhere.
 
     `raw` is how the model wrote it, `about` the field's name and description: both only help to choose among places.
-    `others` are captions of other values: a place beside one counts only when there is no better.
+    A place beside a caption of another value counts only when there is no better.
     """
     wanted = frozenset(re.findall(r"[^\W\d_]{3,}", _fold(about)[0])) - SMALL_WORDS
     best: Evidence | None = None
     for source in sources:
         spans, loose = _spans(kind, value, raw, source, wanted)
         for span in spans[:PLACES]:
-            evidence = _weigh(source, span, raw, wanted, loose, _caption(source, span, others))
+            evidence = _weigh(source, span, raw, wanted, loose, captions.foreign(source, span))
             if best is None or evidence.score > best.score:
                 best = evidence
     return best
-
-
-def _caption(source: Source, span: Span, captions: Sequence[str]) -> str:
-    """The one of `captions` that stands between the value and the number, tab or line start before it."""
-    before = source.text[source.line_around(span)[0] : span[0]]
-    near = _fold(re.split(r"[\d\t|]", before)[-1][-LONGEST:])[0]
-    return next((name for name in captions if re.search(rf"\b{re.escape(_fold(name)[0])}\b", near)), "")
 
 
 def _weigh(source: Source, span: Span, raw: str, wanted: frozenset[str], loose: bool, beside: str) -> Evidence:

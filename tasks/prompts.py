@@ -58,6 +58,9 @@ REPLIES = (
 the sender, or promises."""
 
 
+_LETTERS = str.maketrans("0123456789abcdef", "bcdfghjklmnpqrst")
+
+
 @dataclass(frozen=True)
 class Part:
     """One document, or a part of one, as it stands in a prompt."""
@@ -67,8 +70,9 @@ class Part:
 
     @cached_property
     def mark(self) -> str:
-        """The delimiter: 8 hex digits of the SHA-256 of the text."""
-        return hashlib.sha256(self.text.encode("utf-8", "replace")).hexdigest()[:8]
+        """The delimiter: 8 letters made from the SHA-256 of the text. With digits a weak model takes it for a number
+        that the document states."""
+        return hashlib.sha256(self.text.encode("utf-8", "replace")).hexdigest()[:8].translate(_LETTERS)
 
     @classmethod
     def of(cls, document: Document) -> Part:

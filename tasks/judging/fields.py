@@ -12,7 +12,7 @@ from pydantic import Field as Attribute
 
 from config.routes import FieldSpec
 from tasks.errors import Transient
-from tasks.evidence import Evidence, Source, find
+from tasks.evidence import Captions, Evidence, Source, find
 from tasks.identifiers import VAT_PREFIXES, NotAValue, one_line
 from tasks.judging.firms import whole_name
 from tasks.models import Field
@@ -133,7 +133,8 @@ def read(name: str, spec: FieldSpec, written: str, sources: Sequence[Source]) ->
     value, wrong = _value(spec, written, sources)
     if wrong:
         return Reading(Field(name=name, value=written), wrong)
-    evidence = find(spec.type, value, written, sources, f"{name} {spec.description}", spec.not_beside)
+    captions = Captions(spec.not_beside, spec.beside)
+    evidence = find(spec.type, value, written, sources, f"{name} {spec.description}", captions)
     if evidence is None:
         return Reading(Field(name=name, value=value), "is not in the text")
     if evidence.beside:

@@ -151,3 +151,11 @@ def test_a_value_beside_the_caption_of_another_is_refused() -> None:
     assert (both.wrong, both.field.line) == ("", 2)
     assert read("total", spec, "120.00", [Source("Net 100.00 VAT 20.00 Total 120.00")]).wrong == ""
     assert read("total", spec, "100.00", [Source("internet 100.00")]).wrong == ""
+
+
+def test_a_caption_of_its_own_may_hold_a_word_of_another() -> None:
+    """Net à payer is what is to be paid, though it begins like the net amount."""
+    spec = FieldSpec(type="decimal", description="total", not_beside=("net",), beside=("net à payer",))
+    text = "Total net 603,00\nTVA 120,60   NET A PAYER   723,60 EUR"
+    assert read("total", spec, "723.60", [Source(text)]).wrong == ""
+    assert read("total", spec, "603.00", [Source(text)]).wrong == 'stands beside "net", which is another value'

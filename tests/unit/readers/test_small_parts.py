@@ -28,6 +28,21 @@ def test_languages(language: str, text: str) -> None:
     assert language_of(text) == language
 
 
+_FORMS = {
+    "en": "Order 4417\nDelivery to: 12 Mill Street\nQuantity 5\nAmount 20.00\nCustomer 88",
+    "de": "Bestellung 4417\nDatum: 03.02.2026\nMenge 5 Stück\nKunde Holz Maier\nBetrag 20,00",
+    "fr": "Commande 4417\nDate : 03/02/2026\n12 rue Haute\nQuantité 5\nMontant 20,00",
+    "es": "Hoja de pedido 4417\nFecha del pedido: 03/02/2026\nPara: Azulejos Norte\nCantidad 5, caja del 12",
+    "it": "Ordine 4417\nData 03/02/2026\nVia Alta 12\nQuantità 5\nImporto 20,00",
+}
+
+
+@pytest.mark.parametrize(("language", "text"), _FORMS.items())
+def test_languages_of_forms(language: str, text: str) -> None:
+    """A paper without a sentence is told by its captions: what day 03/02 is hangs on it."""
+    assert language_of(text) == language
+
+
 @pytest.mark.parametrize("text", ["", "4711", "Total 119.00 EUR", "de la", "日本語のテキスト"])
 def test_language_is_empty_when_unsure(text: str) -> None:
     """Too few words, or words of another language, decide nothing."""
