@@ -88,7 +88,7 @@ class Recogniser:
             return None
         self._pages += 1
         prepared = _prepare(image, enlarge=whole)
-        first = self._recognise(prepared)
+        first = self._recognise(prepared, level=not whole)
         if not whole or max(image.size) < _SMALLEST_PAGE or (first.confidence >= _SURE and first.words >= 3):
             return _worth(first)
         return _worth(self._better(prepared, first))
@@ -111,11 +111,12 @@ class Recogniser:
         if note not in self.notes:
             self.notes.append(note)
 
-    def _recognise(self, image: Image.Image) -> Recognised:
+    def _recognise(self, image: Image.Image, *, level: bool = False) -> Recognised:
+        """The words of a picture whose lines run across; `level` ones need not be looked at for how askew they are."""
         api = _engine()
         api.SetImage(image)
         api.SetSourceResolution(200)
-        skew = _skew(api)
+        skew = 0.0 if level else _skew(api)
         if skew:
             image = image.rotate(skew, resample=Image.Resampling.BICUBIC, expand=True, fillcolor=255)
             api.SetImage(image)

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import socket
 import time
 from collections import Counter
 from functools import cache
@@ -48,17 +49,28 @@ _ENDS: dict[Path, list[dict[str, Any]]] = {}
 def extracted() -> dict[Path, tuple[Extracted, float]]:
     """Every document read once, with the seconds it took."""
     found = {}
-    end_of = client._end_of
-    try:
-        for path in documents():
-            ends = _ENDS.setdefault(path, [])
-            client._end_of = lambda watch, ends=ends: ends.append(end_of(watch)) or ends[-1]  # type: ignore[misc]
+    patch = pytest.MonkeyPatch()
+    end_of, converse = client._end_of, client._converse
+    for path in documents():
+        ends = _ENDS.setdefault(path, [])
+
+        def ended(watch: socket.socket, ends: list[dict[str, Any]] = ends) -> dict[str, Any]:
+            ends.append(end_of(watch))
+            return ends[-1]
+
+        def conversed(*about: Any, ends: list[dict[str, Any]] = ends) -> tuple[dict[str, Any] | None, list[bytes]]:
+            header, blobs = converse(*about)
+            if header:
+                ends.append(header["used"])
+            return header, blobs
+
+        with patch.context() as until:
+            until.setattr(client, "_end_of", ended)
+            until.setattr(client, "_converse", conversed)
             begin = time.monotonic()
             kind = Kind.MAIL if path.suffix == ".eml" else Kind.FILE
             result = read_message(path.read_bytes(), kind=kind, name=path.name, content_type="")
             found[path] = (result, time.monotonic() - begin)
-    finally:
-        client._end_of = end_of
     return found
 
 

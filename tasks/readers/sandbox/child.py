@@ -1,9 +1,10 @@
-"""What one child does: takes its limits, reads one file, sends the result, and is gone without clean-up."""
+"""What one child does: waits for its file, takes its limits, reads, sends the result, and is gone without clean-up."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import re
 import resource
@@ -25,6 +26,8 @@ from tasks.readers.sniffing import OCTETS, sniff
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _CPU_GRACE = 5
 """Seconds from the signal that names the limit (SIGXCPU) to the one that does not (SIGKILL)."""
+LARGEST_ORDER = 64 * 1024
+"""Bytes of the message that gives a child its limits and its channel."""
 _LARGEST_REQUEST = 1 << 30
 _WITHOUT_TEXT = {
     "application/pkcs7-mime": "an S/MIME signature or an S/MIME-encrypted message, which is not opened here",
@@ -42,21 +45,26 @@ _TRAILING = re.compile(r"(?<![ \t])[ \t]++(?=\n|\f|$)")
 Answer = tuple[dict[str, Any], list[bytes]]
 
 
-def run(channel: socket.socket, limits: Limits, home: Path) -> None:
-    """Serve one request and end the process; never returns."""
+def run(orders: socket.socket, home: Path) -> None:
+    """Serve one request and end the process; never returns. Ends at once when there will be none."""
     status = 1
     with contextlib.suppress(BaseException):
-        confine(limits, home)
+        confine(home)
+        order, descriptors, _, _ = socket.recv_fds(orders, LARGEST_ORDER, 1)
+        orders.close()
+        channel = socket.socket(fileno=descriptors[0])
+        limits = Limits(**json.loads(order))
+        bind(limits)
         request, blobs = wire.receive(channel, most=_LARGEST_REQUEST)
         header, out = answer(request, blobs[0], limits)
-        wire.send(channel, header, out)
+        wire.send(channel, {**header, "used": _used()}, out)
         status = 0
     # No destructors and no exit handlers: some libraries crash in theirs.
     os._exit(status)
 
 
-def confine(limits: Limits, home: Path) -> None:
-    """Bind this process to its limits, to a folder of its own and to the life of its parent."""
+def confine(home: Path) -> None:
+    """Bind this process to a folder of its own and to the life of its parent; it may gain no rights."""
     os.setsid()
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -67,6 +75,10 @@ def confine(limits: Limits, home: Path) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     os.environ.update(HOME=str(home), TMPDIR=str(home), XDG_CACHE_HOME=str(home))
     os.chdir(home)
+
+
+def bind(limits: Limits) -> None:
+    """Bind this process to its limits; their clocks start now."""
     hard_cpu = limits.cpu_seconds + limits.ocr_seconds + _CPU_GRACE
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
@@ -76,6 +88,15 @@ def confine(limits: Limits, home: Path) -> None:
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NPROC, (limits.processes, limits.processes))
     signal.setitimer(signal.ITIMER_REAL, limits.wall_seconds)
+
+
+def _used() -> dict[str, float]:
+    """Memory and processor time so far, of this process and of the programs that it ran."""
+    own, programs = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return {
+        "peak_kib": max(own.ru_maxrss, programs.ru_maxrss),
+        "cpu_seconds": own.ru_utime + own.ru_stime + programs.ru_utime + programs.ru_stime,
+    }
 
 
 def warm_up() -> None:

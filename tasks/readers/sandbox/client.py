@@ -35,7 +35,7 @@ class _ServerLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a child answered: its header, its byte strings and what it used."""
+    """What a child answered: its header, its byte strings and what it used, by its own account."""
 
     header: dict[str, Any]
     blobs: list[bytes]
@@ -94,7 +94,9 @@ class Sandbox:
             theirs.close()
             report.close()
             header, blobs = _converse(ours, request, data, limits)
-            return _judge(header, blobs, _end_of(watch), limits)
+            if header is None:
+                raise Unreadable(_why(_end_of(watch), limits), lasting=False)
+            return _result(header, blobs)
 
     def _running(self) -> socket.socket:
         with self._lock:
@@ -205,13 +207,13 @@ def _end_of(watch: socket.socket) -> dict[str, Any]:
     return ended
 
 
-def _judge(header: dict[str, Any] | None, blobs: list[bytes], ended: dict[str, Any], limits: Limits) -> Result:
-    if header is not None:
-        if header.get("status") == "unreadable":
-            locked, lasting = bool(header["locked"]), bool(header["lasting"])
-            raise Unreadable(str(header["reason"]), locked=locked, lasting=lasting)
-        return Result(header, blobs, int(ended["peak_kib"]), float(ended["cpu_seconds"]))
-    raise Unreadable(_why(ended, limits), lasting=False)
+def _result(header: dict[str, Any], blobs: list[bytes]) -> Result:
+    """What a child answered. Its end is not waited for: the server sees that its client has what it wanted."""
+    if header.get("status") == "unreadable":
+        locked, lasting = bool(header["locked"]), bool(header["lasting"])
+        raise Unreadable(str(header["reason"]), locked=locked, lasting=lasting)
+    used = header.pop("used")
+    return Result(header, blobs, int(used["peak_kib"]), float(used["cpu_seconds"]))
 
 
 def _why(ended: dict[str, Any], limits: Limits) -> str:

@@ -12,12 +12,15 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tasks.errors import Unreadable
 from tasks.readers.limits import Limits
+from tasks.readers.sandbox import client
 from tasks.readers.sandbox.client import Sandbox
+from tasks.readers.sandbox.server import READY
 from tests.integration.readers import samples
 
 
@@ -38,6 +41,16 @@ def children_of(pid: int | None) -> list[int]:
     """Process ids of the running children."""
     path = Path(f"/proc/{pid}/task/{pid}/children")
     return [int(number) for number in path.read_text().split()] if path.exists() else []
+
+
+def busy(pid: int | None) -> list[int]:
+    """Process ids of the children that have a file: they are older than those that wait for one."""
+    return children_of(pid)[:-READY]
+
+
+def idle(pid: int | None) -> bool:
+    """Whether only children that wait for a file are there."""
+    return len(children_of(pid)) == READY
 
 
 def descriptors(pid: int | str) -> int:
@@ -79,7 +92,7 @@ def test_wall_limit_ends_a_child(sandbox: Sandbox) -> None:
     with pytest.raises(Unreadable, match=r"longer than 0.3 seconds"):
         sandbox.call(request(), slow_table(), Limits(wall_seconds=0.3, ocr_seconds=0))
     assert time.monotonic() - begin < 60
-    assert children_of(sandbox.server_pid) == []
+    assert eventually(lambda: idle(sandbox.server_pid))
 
 
 def test_a_sleeping_child_that_lost_its_alarm_is_killed_by_the_server(sandbox: Sandbox) -> None:
@@ -95,8 +108,8 @@ def test_a_sleeping_child_that_lost_its_alarm_is_killed_by_the_server(sandbox: S
 
     thread = threading.Thread(target=call)
     thread.start()
-    assert eventually(lambda: children_of(sandbox.server_pid))
-    os.kill(children_of(sandbox.server_pid)[0], signal.SIGSTOP)
+    assert eventually(lambda: busy(sandbox.server_pid))
+    os.kill(busy(sandbox.server_pid)[0], signal.SIGSTOP)
     thread.join(20)
     assert outcome == ["reading took longer than 1 seconds"]
 
@@ -126,12 +139,57 @@ def test_killed_child_is_an_unreadable_file(sandbox: Sandbox) -> None:
 
     thread = threading.Thread(target=call)
     thread.start()
-    assert eventually(lambda: children_of(sandbox.server_pid))
-    os.kill(children_of(sandbox.server_pid)[0], signal.SIGSEGV)
+    assert eventually(lambda: busy(sandbox.server_pid))
+    os.kill(busy(sandbox.server_pid)[0], signal.SIGSEGV)
     thread.join(20)
     assert len(outcome) == 1
     assert "SIGSEGV" in outcome[0]
     assert sandbox.call(request(), b"next", Limits()).header["text"] == "next"
+
+
+def test_a_child_killed_while_it_waits_costs_no_file(sandbox: Sandbox) -> None:
+    """The kernel may take any of them for its memory: the next one reads, and others are made ready."""
+    sandbox.call(request(), b"warm", Limits())
+    assert eventually(lambda: idle(sandbox.server_pid))
+    dead = children_of(sandbox.server_pid)
+    for pid in dead:
+        os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: all(_is_zombie(pid) for pid in dead))
+    assert [sandbox.call(request(), f"word {n}".encode(), Limits()).header["text"] for n in range(5)] == [
+        f"word {n}" for n in range(5)
+    ]
+    assert eventually(lambda: idle(sandbox.server_pid))
+    assert not any(Path(f"/proc/{pid}").exists() for pid in dead)
+
+
+def test_the_limits_begin_with_the_file(sandbox: Sandbox) -> None:
+    """A child that has long waited has all its time."""
+    sandbox.call(request(), b"warm", Limits())
+    time.sleep(1.2)
+    assert sandbox.call(request(), b"late", Limits(wall_seconds=1, ocr_seconds=0)).header["text"] == "late"
+
+
+def test_a_child_that_answered_is_not_waited_for_and_does_not_live_on(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was taken over could answer and go on: the server ends it once its client has what it wanted."""
+    sandbox.call(request(), b"warm", Limits())
+    assert eventually(lambda: idle(sandbox.server_pid))
+    converse = client._converse
+
+    def stopped(channel: socket.socket, *about: Any) -> tuple[dict[str, Any] | None, list[bytes]]:
+        """The answer comes from the child's last breath: it is stopped before its own end."""
+        told = converse(channel, *about)
+        with contextlib.suppress(ProcessLookupError, IndexError):
+            os.kill(first, signal.SIGSTOP)
+        return told
+
+    monkeypatch.setattr(client, "_converse", stopped)
+    for number in range(5):
+        first = children_of(sandbox.server_pid)[0]
+        assert sandbox.call(request(), b"%d" % number, Limits()).header["text"] == str(number)
+        assert eventually(lambda: not Path(f"/proc/{first}").exists(), 5)  # noqa: B023 - called within the loop
+    assert eventually(lambda: idle(sandbox.server_pid))
 
 
 def test_survives_the_servers_death(sandbox: Sandbox) -> None:
@@ -143,20 +201,22 @@ def test_survives_the_servers_death(sandbox: Sandbox) -> None:
     picture = samples.png("Invoice 2026-0815", "and some more words to take a moment")
     thread = threading.Thread(target=lambda: texts.append(sandbox.call(request(), picture, Limits()).header["text"]))
     thread.start()
-    assert eventually(lambda: children_of(first))
-    orphan = children_of(first)[0]
+    assert eventually(lambda: busy(first))
+    orphan, *others = children_of(first)
     os.kill(first, signal.SIGKILL)
     thread.join(60)
     assert "Invoice 2026-0815" in texts[0]
     assert sandbox.server_pid not in (None, first)
-    assert eventually(lambda: not Path(f"/proc/{orphan}").exists() or _is_zombie(orphan))
+    for child in (orphan, *others):
+        assert eventually(lambda child=child: not Path(f"/proc/{child}").exists() or _is_zombie(child))  # type: ignore[misc]
 
 
 def test_leaves_nothing_behind(sandbox: Sandbox) -> None:
-    """After many calls: no child, no descriptor more, no folder; after close: no server."""
+    """After many calls: no child but those that wait, no descriptor more, no folder; after close: no server."""
     sandbox.call(request(), b"warm", Limits())
     pid = sandbox.server_pid
     assert pid is not None
+    assert eventually(lambda: idle(pid))
     before, server_before = descriptors("self"), descriptors(pid)
     folder = sandbox._folder
     assert folder is not None
@@ -164,13 +224,15 @@ def test_leaves_nothing_behind(sandbox: Sandbox) -> None:
         with contextlib.suppress(Unreadable):
             data = samples.pdf(password="x") if number % 3 == 0 else b"words"
             sandbox.call(request(), data, Limits())
-    assert children_of(pid) == []
+    assert eventually(lambda: idle(pid))
     assert descriptors("self") == before
     assert eventually(lambda: descriptors(pid) <= server_before)
-    assert eventually(lambda: list(folder.iterdir()) == [])
+    assert eventually(lambda: len(list(folder.iterdir())) == READY)
+    waiting = children_of(pid)
     sandbox.close()
     assert not folder.exists()
     assert not Path(f"/proc/{pid}").exists()
+    assert eventually(lambda: not any(Path(f"/proc/{child}").exists() and not _is_zombie(child) for child in waiting))
 
 
 def test_the_server_ends_with_its_worker(tmp_path: Path) -> None:
