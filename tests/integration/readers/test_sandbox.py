@@ -208,7 +208,7 @@ def test_survives_the_servers_death(sandbox: Sandbox) -> None:
     assert "Invoice 2026-0815" in texts[0]
     assert sandbox.server_pid not in (None, first)
     for child in (orphan, *others):
-        assert eventually(lambda child=child: not Path(f"/proc/{child}").exists() or _is_zombie(child))  # type: ignore[misc]
+        assert eventually(lambda child=child: not Path(f"/proc/{child}").exists() or _is_zombie(child))
 
 
 def test_leaves_nothing_behind(sandbox: Sandbox) -> None:
