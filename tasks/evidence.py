@@ -227,7 +227,7 @@ def _weigh(source: Source, span: Span, raw: str, wanted: frozenset[str], loose: 
     words = source.text[slice(*span)]
     line = _fold(source.text[slice(*source.line_around(span))][:LONGEST])[0]
     near = sum(word in line for word in wanted)
-    score = near + 4 * (words == raw) - 10 * loose - 20 * bool(beside)
+    score = near + 4 * (words == raw) + 5 * (source.ordinal is not None) - 10 * loose - 20 * bool(beside)
     page, number = source.place(span[0]) if source.ordinal is not None else (None, None)
     return Evidence(one_line(words), source.quote(span), source.ordinal, page, number, loose, score, beside)
 
@@ -255,7 +255,9 @@ def _spans(kind: str, value: str, raw: str, source: Source, about: frozenset[str
         return [], False
     if found := list(_search(squeezed, source.squeezed)):
         return found, False
-    return list(_search(_confuse(squeezed, [])[0], source.confused)), True
+    found = list(_search(_confuse(squeezed, [])[0], source.confused))
+    accented = [span for span in found if _bare(source.text[slice(*span)]) == _bare(value)]
+    return (accented, False) if accented else (found, True)
 
 
 def _misread(kind: str, value: str, source: Source) -> Iterable[Span]:

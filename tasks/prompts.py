@@ -59,6 +59,7 @@ the sender, or promises."""
 
 
 _LETTERS = str.maketrans("0123456789abcdef", "bcdfghjklmnpqrst")
+"""For marks and canary: digits in a prompt are taken by a weak model for a number that a document states."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,7 @@ class Part:
 
     @cached_property
     def mark(self) -> str:
-        """The delimiter: 8 letters made from the SHA-256 of the text. With digits a weak model takes it for a number
-        that the document states."""
+        """The delimiter: 8 letters made from the SHA-256 of the text."""
         return hashlib.sha256(self.text.encode("utf-8", "replace")).hexdigest()[:8].translate(_LETTERS)
 
     @classmethod
@@ -162,7 +162,7 @@ class Prompts:
 
 def canary(route: Route) -> str:
     """A string that stands in prompts and in nothing Postroom writes: an answer that has it repeats its orders."""
-    return "ref-" + hashlib.sha256(f"postroom canary {route.name}".encode()).hexdigest()[:10]
+    return hashlib.sha256(f"postroom canary {route.name}".encode()).hexdigest()[:12].translate(_LETTERS)
 
 
 def _say(role: str, content: str) -> dict[str, str]:

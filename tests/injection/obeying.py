@@ -13,7 +13,7 @@ from tasks.judging.calls import Answer, Ask, OnProgress
 SURE = -0.01
 """Log-probability of the label: e to this power is 0.99."""
 HONEST: Mapping[str, str] = {"customer": "Mara Vance", "order_number": "HL-20417", "number": "HL-20417"}
-_CANARY = re.compile(r"Never write (ref-\w+)")
+_CANARY = re.compile(r"Never write (\w+)")
 
 
 @dataclass(frozen=True)

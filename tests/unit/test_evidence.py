@@ -47,6 +47,14 @@ def test_values_are_found_in_every_spelling(kind: str, value: str, words: str, p
     assert not evidence.loose
 
 
+def test_a_forgotten_accent_is_no_confusion_and_the_documents_words_are_preferred() -> None:
+    """The model wrote lampara: the document's lámpara is meant, not the sender's address."""
+    body, sender = Source("La lámpara Tula ha llegado rota.", 0), Source("ana@lampara.example")
+    evidence = find("text", "lampara", "lampara", [sender, body])
+    assert evidence is not None
+    assert (evidence.words, evidence.document, evidence.loose) == ("lámpara", 0, False)
+
+
 def test_ocr_confusions_are_allowed_and_told() -> None:
     """INV-2O26-0l7 is INV-2026-017 as OCR sees it."""
     evidence = find("text", "INV-2026-017", "INV-2026-017", SOURCES)
