@@ -119,7 +119,7 @@ class FolderWatch:
         while not self._parts.stop.is_set():
             again = self.round(session)
             self._up(idle=idle)
-            if again:
+            if again or session.told_of_more():
                 continue
             longest = random.uniform(IDLE_SHORTEST, IDLE_LONGEST)  # noqa: S311  # jitter keeps no secret
             if idle:

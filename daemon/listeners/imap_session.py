@@ -95,6 +95,7 @@ class ImapSession:
         except MailboxFolderSelectError as error:
             raise RefusedError(f"cannot open folder {folder!r}: {words(error.command_result[1])}") from None
         self._exists = int(count[-1] or 0)
+        self._client.response("EXISTS")
         _, values = self._client.response("UIDVALIDITY")
         text = values[0] if values and values[0] else b""
         return int(text) if isinstance(text, bytes) and text.isdigit() else 0
@@ -147,6 +148,14 @@ class ImapSession:
     def fetch(self, uids: Sequence[int]) -> dict[int, bytes]:
         """The raw bytes of each message, without marking it as seen; messages that have gone are left out."""
         return self._texts(uids, "BODY.PEEK[]", b"BODY[]")
+
+    def told_of_more(self) -> bool:
+        """Whether the server has told of new messages, once, since the folder was opened: in the answer to a command.
+
+        IDLE does not tell of them again, and a search before that answer's end has not seen them (RFC 3501, 7.3.1).
+        """
+        _, counts = self._client.response("EXISTS")
+        return any(counts)
 
     def idle(self, seconds: float, stop: threading.Event, wanted: Callable[[], bool] | None = None) -> None:
         """Wait until the server says anything, `stop` is set, `wanted` is true or the time is over (RFC 2177).

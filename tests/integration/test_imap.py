@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from daemon.listeners import imap_folder, imap_settling
-from daemon.listeners.imap_session import RefusedError
+from daemon.listeners.imap_session import ImapSession, RefusedError
 from tasks.errors import Permanent
 from tasks.models import Kind
 from tests.integration.doors import LEDGER_DOWN, Door, until
@@ -75,6 +75,24 @@ def test_idle_wakes(server: Dovecot, watch: Watch) -> None:
         server.deliver(mail(1))
         until(lambda: server.count("Postroom") == 1)
         assert time.monotonic() - started < 50
+
+
+def test_a_mail_told_of_before_idle_is_not_left_until_the_next_poll(
+    server: Dovecot, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server may tell of it in its answer to any command after the search; IDLE does not tell it again."""
+    search, later = ImapSession.search, [1]
+
+    def told_too_late(session: ImapSession, *about: Any) -> list[int]:
+        found = search(session, *about)
+        if later:
+            server.deliver(mail(later.pop()))
+            session._client.noop()
+        return found
+
+    monkeypatch.setattr(ImapSession, "search", told_too_late)
+    with watch(poll=60):
+        until(lambda: server.count("Postroom") == 1, 10)
 
 
 def test_poll_without_idle(server: Dovecot, watch: Watch) -> None:
