@@ -15,7 +15,7 @@ import structlog
 
 from config.engine import ModelSettings
 from tasks.errors import NeedsReview
-from tasks.model import Ollama
+from tasks.model import Models
 from tests.injection.carriers import CARRIERS, Message
 from tests.injection.obeying import Case
 from tests.injection.trip import Outcome, cases, message_of, settings, through
@@ -26,7 +26,7 @@ INNOCENT = "I look forward to hearing from you"
 
 def table(host: str, chosen: list[Case]) -> Counter[str]:
     """Judge the cases and print what became of each; how many there were, flipped, flipped unseen, went to review."""
-    engine, count = Ollama(ModelSettings(host=host)), Counter[str]()
+    engine, count = Models(ModelSettings(host=host)), Counter[str]()
     plain: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as state:
         office = settings(Path(state))
