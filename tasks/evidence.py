@@ -17,7 +17,7 @@ from functools import cache, cached_property
 
 from tasks.identifiers import NotAValue, one_line, phones_in
 from tasks.models import Document
-from tasks.values import LONGEST, NUMBER, Hints, boolean, currencies_in, dates_in, parse_decimal
+from tasks.values import LONGEST, NUMBER, Hints, boolean, currencies_in, dates_in, parse_decimal, unaccented
 
 QUOTE = 100
 """Characters of a quote; a longer line is cut at spaces around the value."""
@@ -190,18 +190,25 @@ class Captions:
 
     def foreign(self, source: Source, span: Span) -> str:
         """The one of `others` that stands between the value and the number, tab or line start before it; "" if none."""
+        if not self.others:
+            return ""
         before = source.text[source.line_around(span)[0] : span[0]]
         near = _bare(re.split(r"[\d\t|]", before)[-1][-LONGEST:])
         return "" if _first_in(self.own, near) else _first_in(self.others, near)
 
 
 def _first_in(captions: Sequence[str], bare: str) -> str:
-    return next((name for name in captions if re.search(rf"\b{re.escape(_bare(name))}\b", bare)), "")
+    return next((name for name in captions if _pattern(name).search(bare)), "")
+
+
+@cache
+def _pattern(caption: str) -> re.Pattern[str]:
+    return re.compile(rf"\b{re.escape(_bare(caption))}\b")
 
 
 def _bare(text: str) -> str:
     """Folded, without accents: capitals are often written without."""
-    return "".join(sign for sign in unicodedata.normalize("NFKD", _fold(text)[0]) if not unicodedata.combining(sign))
+    return unaccented(_fold(text)[0])
 
 
 def find(
@@ -256,7 +263,8 @@ def _spans(kind: str, value: str, raw: str, source: Source, about: frozenset[str
     if found := list(_search(squeezed, source.squeezed)):
         return found, False
     found = list(_search(_confuse(squeezed, [])[0], source.confused))
-    accented = [span for span in found if _bare(source.text[slice(*span)]) == _bare(value)]
+    bare = _bare(value)
+    accented = [span for span in found if _bare(source.text[slice(*span)]) == bare]
     return (accented, False) if accented else (found, True)
 
 

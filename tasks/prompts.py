@@ -23,6 +23,8 @@ from tasks.models import Document, MailFacts
 
 Messages = list[dict[str, str]]
 
+_CONSONANTS = str.maketrans("0123456789abcdef", "bcdfghjklmnpqrst")
+
 PREFIX = '{"label": "'
 """Start of the assistant's message in the label call: what follows is a label and nothing else."""
 
@@ -58,10 +60,6 @@ REPLIES = (
 the sender, or promises."""
 
 
-_LETTERS = str.maketrans("0123456789abcdef", "bcdfghjklmnpqrst")
-"""For marks and canary: digits in a prompt are taken by a weak model for a number that a document states."""
-
-
 @dataclass(frozen=True)
 class Part:
     """One document, or a part of one, as it stands in a prompt."""
@@ -72,7 +70,7 @@ class Part:
     @cached_property
     def mark(self) -> str:
         """The delimiter: 8 letters made from the SHA-256 of the text."""
-        return hashlib.sha256(self.text.encode("utf-8", "replace")).hexdigest()[:8].translate(_LETTERS)
+        return _letters(self.text, 8)
 
     @classmethod
     def of(cls, document: Document) -> Part:
@@ -162,7 +160,12 @@ class Prompts:
 
 def canary(route: Route) -> str:
     """A string that stands in prompts and in nothing Postroom writes: an answer that has it repeats its orders."""
-    return hashlib.sha256(f"postroom canary {route.name}".encode()).hexdigest()[:12].translate(_LETTERS)
+    return _letters(f"postroom canary {route.name}", 12)
+
+
+def _letters(text: str, count: int) -> str:
+    """`count` letters made from the text's SHA-256: a weak model takes digits for a number that the document states."""
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:count].translate(_CONSONANTS)
 
 
 def _say(role: str, content: str) -> dict[str, str]:

@@ -155,10 +155,10 @@ def dates_in(text: str, hints: Hints) -> list[tuple[str, tuple[int, int]]]:
     for m in _ISO.finditer(text):
         add(m, m[1], int(m[2]), m[3])
     for m in _DAY_NAME.finditer(text):
-        if month := MONTHS.get(_plain(m[2])):
+        if month := MONTHS.get(unaccented(m[2])):
             add(m, m[3], month, m[1])
     for m in _NAME_DAY.finditer(text):
-        if month := MONTHS.get(_plain(m[1])):
+        if month := MONTHS.get(unaccented(m[1])):
             add(m, m[3], month, m[2])
     for m in _NUMERIC.finditer(text):
         first, second = m[1], m[3]
@@ -171,7 +171,8 @@ def dates_in(text: str, hints: Hints) -> list[tuple[str, tuple[int, int]]]:
     return [(value, place) for place, value in sorted(found.items())]
 
 
-def _plain(word: str) -> str:
+def unaccented(word: str) -> str:
+    """In small letters and without accents."""
     return "".join(c for c in unicodedata.normalize("NFKD", word.casefold()) if not unicodedata.combining(c))
 
 

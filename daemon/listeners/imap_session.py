@@ -95,7 +95,7 @@ class ImapSession:
         except MailboxFolderSelectError as error:
             raise RefusedError(f"cannot open folder {folder!r}: {words(error.command_result[1])}") from None
         self._exists = int(count[-1] or 0)
-        self._client.response("EXISTS")
+        self._client.response("EXISTS")  # known now: what `told_of_more` finds came later
         _, values = self._client.response("UIDVALIDITY")
         text = values[0] if values and values[0] else b""
         return int(text) if isinstance(text, bytes) and text.isdigit() else 0

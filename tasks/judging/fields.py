@@ -133,8 +133,7 @@ def read(name: str, spec: FieldSpec, written: str, sources: Sequence[Source]) ->
     value, wrong = _value(spec, written, sources)
     if wrong:
         return Reading(Field(name=name, value=written), wrong)
-    captions = Captions(spec.not_beside, spec.beside)
-    evidence = find(spec.type, value, written, sources, f"{name} {spec.description}", captions)
+    evidence = located(name, spec, value, written, sources)
     if evidence is None:
         return Reading(Field(name=name, value=value), "is not in the text")
     if evidence.beside:
@@ -144,6 +143,12 @@ def read(name: str, spec: FieldSpec, written: str, sources: Sequence[Source]) ->
     if spec.pattern and not re.fullmatch(spec.pattern, value):
         return Reading(Field(name=name, value=value), f"does not match {spec.pattern}")
     return Reading(_with(Field(name=name, value=value), evidence), "", evidence.score, evidence.loose)
+
+
+def located(name: str, spec: FieldSpec, value: str, written: str, sources: Sequence[Source]) -> Evidence | None:
+    """The best place of a field's value, by what its route says of it; None when it stands nowhere."""
+    captions = Captions(spec.not_beside, spec.beside)
+    return find(spec.type, value, written, sources, f"{name} {spec.description}", captions)
 
 
 def _value(spec: FieldSpec, written: str, sources: Sequence[Source]) -> tuple[str, str]:

@@ -49,24 +49,24 @@ _ENDS: dict[Path, list[dict[str, Any]]] = {}
 def extracted() -> dict[Path, tuple[Extracted, float]]:
     """Every document read once, with the seconds it took."""
     found = {}
-    patch = pytest.MonkeyPatch()
+    ends: list[dict[str, Any]] = []
     end_of, converse = client._end_of, client._converse
-    for path in documents():
-        ends = _ENDS.setdefault(path, [])
 
-        def ended(watch: socket.socket, ends: list[dict[str, Any]] = ends) -> dict[str, Any]:
-            ends.append(end_of(watch))
-            return ends[-1]
+    def ended(watch: socket.socket) -> dict[str, Any]:
+        ends.append(end_of(watch))
+        return ends[-1]
 
-        def conversed(*about: Any, ends: list[dict[str, Any]] = ends) -> tuple[dict[str, Any] | None, list[bytes]]:
-            header, blobs = converse(*about)
-            if header:
-                ends.append(header["used"])
-            return header, blobs
+    def conversed(*about: Any) -> tuple[dict[str, Any] | None, list[bytes]]:
+        header, blobs = converse(*about)
+        if header:
+            ends.append(header["used"])
+        return header, blobs
 
-        with patch.context() as until:
-            until.setattr(client, "_end_of", ended)
-            until.setattr(client, "_converse", conversed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "_end_of", ended)
+        patch.setattr(client, "_converse", conversed)
+        for path in documents():
+            ends = _ENDS.setdefault(path, [])
             begin = time.monotonic()
             kind = Kind.MAIL if path.suffix == ".eml" else Kind.FILE
             result = read_message(path.read_bytes(), kind=kind, name=path.name, content_type="")

@@ -20,8 +20,9 @@ from daemon.listeners.webhook_protocol import GuardedProtocol
 from daemon.web.app import make_app
 from tasks import pipeline
 from tasks.errors import Permanent
-from tasks.evidence import Captions, Source, find
+from tasks.evidence import Source
 from tasks.intake import Intake
+from tasks.judging.fields import located
 from tasks.ledger import Ledger
 from tasks.mailhead import sender_of
 from tasks.model import FreeText
@@ -70,8 +71,7 @@ class Expecting:
     def _field(self, route: Route, label: str, name: str, value: str, sources: list[Source]) -> Field:
         kinds = route.labels[label].fields if label in route.labels else {}
         spec = kinds.get(name)
-        captions = Captions(spec.not_beside) if spec else Captions()
-        place = find(spec.type, value, value, sources, f"{name} {spec.description}", captions) if spec else None
+        place = located(name, spec, value, value, sources) if spec else None
         if place is None:
             return Field(name=name, value=value)
         return Field(

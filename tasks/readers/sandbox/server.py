@@ -156,14 +156,19 @@ class Server:
         """The child that has taken the order. Raises OSError when none can be had."""
         while self._spares:
             spare = self._spares.popleft()
-            try:
-                spare.give(order, channel)
-            except OSError:  # killed while it waited
-                self._bury(spare)
-            else:
-                return spare
-        spare = self._fork()
-        spare.give(order, channel)
+            with contextlib.suppress(OSError):
+                return self._handed(spare, order, channel)
+        return self._handed(self._fork(), order, channel)
+
+    def _handed(self, spare: _Spare, order: bytes, channel: socket.socket) -> _Spare:
+        """`spare`, with its order. Raises OSError when it was killed while it waited; nothing is left of it then."""
+        try:
+            spare.give(order, channel)
+        except OSError:
+            _kill_group(spare.pid)
+            os.waitpid(spare.pid, 0)
+            shutil.rmtree(spare.home, ignore_errors=True)
+            raise
         return spare
 
     def _prepare(self) -> None:
@@ -202,11 +207,6 @@ class Server:
         for job in self._jobs.values():
             job.status.close()
         child.run(orders, home)
-
-    def _bury(self, spare: _Spare) -> None:
-        _kill_group(spare.pid)
-        os.waitpid(spare.pid, 0)
-        shutil.rmtree(spare.home, ignore_errors=True)
 
     def _reap(self) -> None:
         for pid in list(self._jobs):
