@@ -83,4 +83,5 @@ def _verified(raw: bytes, wanted: list[list[str]], keys: dict[str, str]) -> list
         result = SANDBOX.call({"op": "dkim", "signatures": wanted, "keys": keys}, raw, Limits())
     except Unreadable:
         return []
-    return [str(domain) for domain in result.header.get("good", ())]
+    good: list[str] = result.header["good"]
+    return good

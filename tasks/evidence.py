@@ -255,13 +255,15 @@ def _spans(kind: str, value: str, raw: str, source: Source, about: frozenset[str
         found = list(exact[kind]())
         return (found, False) if found else (list(_misread(kind, value, source)), True)
     for wanted in dict.fromkeys((value, raw)):
-        if found := list(_search(_fold(wanted)[0].strip(), source.folded)):
-            return found, False
+        found = list(_search(_fold(wanted)[0].strip(), source.folded))
+        if whole := [span for span in found if not _in_a_number(source.text, span)]:
+            return whole, False
     squeezed = _squeeze(*_fold(value))[0]
     if len(squeezed) < SHORTEST_LOOSE:
         return [], False
-    if found := list(_search(squeezed, source.squeezed)):
-        return found, False
+    found = list(_search(squeezed, source.squeezed))
+    if whole := [span for span in found if not _in_a_number(source.text, span)]:
+        return whole, False
     found = list(_search(_confuse(squeezed, [])[0], source.confused))
     bare = _bare(value)
     accented = [span for span in found if _bare(source.text[slice(*span)]) == bare]
@@ -323,6 +325,15 @@ def _search(wanted: str, folded: tuple[str, list[int]]) -> Iterator[Span]:
         if not (_joined(text, origin, start) or _joined(text, origin, end)):
             yield origin[start], origin[end - 1] + 1
         start = text.find(wanted, start + 1)
+
+
+def _in_a_number(text: str, span: Span) -> bool:
+    """Whether bare digits are a part of a longer number, as the 1 in 1.000."""
+    start, end = span
+    if not text[start:end].isdigit():
+        return False
+    before, after = text[max(start - 2, 0) : start], text[end : end + 2]
+    return bool(re.fullmatch(r"\d[.,]", before) or re.fullmatch(r"[.,]\d", after))
 
 
 def _joined(text: str, origin: list[int], at: int) -> bool:

@@ -129,9 +129,15 @@ class Prompts:
         system = self._render("read.system.j2", canary=canary(route))
         return [_say("system", system), _say("user", self._material(material))]
 
-    def form(self, shown: Messages, label: str, fields: Mapping[str, FieldSpec], summary_key: str) -> Messages:
-        """Ask on in the conversation `shown`, after its label: for the values of `fields` and a summary."""
-        form = self._render("form.user.j2", fields=fields, summary_key=summary_key)
+    def form(
+        self, shown: Messages, label: str, fields: Mapping[str, FieldSpec], summary_key: str, language: str = ""
+    ) -> Messages:
+        """Ask on in the conversation `shown`, after its label: for the values of `fields` and a summary.
+
+        `language` (ISO 639-1) is the text's, where it is known: a weak model that is not told so translates values.
+        """
+        name = LANGUAGES.get(language, "")
+        form = self._render("form.user.j2", fields=fields, summary_key=summary_key, language=name)
         return [*shown, _say("assistant", f'{PREFIX}{label}"}}'), _say("user", form)]
 
     def repair(self, wrong: Mapping[str, str]) -> dict[str, str]:

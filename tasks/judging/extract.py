@@ -76,6 +76,8 @@ class _Extraction:
         self.session, self.prompts, self.route, self.label, self.head = session, prompts, route, label, head
         self.documents, self.data = documents, data
         self.parts = [Part.of(document) for document in documents]
+        languages = {document.language for document in documents if document.language}
+        self.language = languages.pop() if len(languages) == 1 else ""
         self.sources = [*map(Source.of, documents), *(Source(text) for text in (head.subject, head.sender) if text)]
         self.specs: Mapping[str, FieldSpec] = reading.possible(route.labels[label].fields, self.sources)
         self.key = reading.summary_key(self.specs)
@@ -126,7 +128,7 @@ class _Extraction:
         return self._form(self.prompts.read(self.route, shown(self.head, parts)))
 
     def _form(self, conversation: Messages) -> Messages:
-        return self.prompts.form(conversation, self.label, self.specs, self.key)
+        return self.prompts.form(conversation, self.label, self.specs, self.key, self.language)
 
     def _answers(self, room: int) -> list[dict[str, str | None]]:
         """The form filled for all of the text; answers that cannot be used are missing, and told."""

@@ -146,7 +146,7 @@ def found_in(described: Sequence[tuple[str, str, str, bool]], blobs: Sequence[by
             size=len(data),
             locked=locked,
         )
-        for (name, claimed, charset, locked), data in zip(described, blobs, strict=False)
+        for (name, claimed, charset, locked), data in zip(described, blobs, strict=True)
     )
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pydantic import ValidationError
+
+from tasks.errors import Unreadable
 from tasks.readers.limits import Limits
 from tasks.readers.mail import ParsedMail
 from tasks.readers.sandbox.client import SANDBOX, Result
@@ -21,7 +24,10 @@ def pictured(data: bytes, content_type: str, page: int, quotes: Sequence[str]) -
 
 
 def mail_of(result: Result) -> ParsedMail:
-    """What a child has answered to `mail`."""
+    """What a child has answered to `mail`. Raises Unreadable when that is no mail."""
     header = result.header["mail"]
-    header["parts"] = [{**part, "data": data} for part, data in zip(header["parts"], result.blobs, strict=True)]
-    return ParsedMail.model_validate(header)
+    parts = [{**part, "data": data} for part, data in zip(header["parts"], result.blobs, strict=True)]
+    try:
+        return ParsedMail.model_validate(header | {"parts": parts})
+    except ValidationError as error:
+        raise Unreadable("the reader gave an answer that is none", lasting=False) from error

@@ -376,15 +376,15 @@ def _reading(result: Result) -> Reading:
     """What a child answered."""
     header = result.header
     return Reading(
-        status=str(header["status"]),
-        content_type=str(header["type"]),
-        reason=str(header["reason"]),
-        text=str(header.get("text", "")),
-        pages=int(header.get("pages", 1)),
-        language=str(header.get("language", "")),
-        locked=bool(header.get("locked", False)),
-        lasting=bool(header.get("lasting", True)),
-        children=found_in(header.get("children", ()), result.blobs),
+        status=header["status"],
+        content_type=header["type"],
+        reason=header["reason"],
+        text=header["text"],
+        pages=header["pages"],
+        language=header["language"],
+        locked=header["locked"],
+        lasting=header["lasting"],
+        children=found_in(header["children"], result.blobs),
     )
 
 

@@ -83,6 +83,24 @@ def test_what_does_not_stand_there_is_not_found(kind: str, value: str) -> None:
     assert find(kind, value, value, SOURCES, "express shipping") is None
 
 
+@pytest.mark.parametrize(
+    ("value", "text", "is_there"),
+    [
+        ("1", "Tapa 1.000 480", False),
+        ("000", "Tapa 1.000 480", False),
+        ("5512", "total 5512,30", False),
+        ("5512", "number 5512, 30 boxes", True),
+        ("5512", "number 5512.", True),
+        ("118", "Invoice 2024-118", True),
+        ("1", "Albarán 1", True),
+        ("A-93", "A-93,24.80", True),
+    ],
+)
+def test_digits_are_no_number_of_their_own_inside_another(value: str, text: str, is_there: bool) -> None:
+    """A weak model wrote 1 for a delivery's number, of which only 1.000 stood there."""
+    assert (find("text", value, value, [Source(text)]) is not None) is is_there
+
+
 def test_yes_and_no_count_only_on_a_line_about_the_field() -> None:
     """A stray `no` is no evidence."""
     assert find("boolean", "false", "no", SOURCES, "express shipping wanted") is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from config.routes import FieldSpec, Label, Route
 from tasks.models import Document, MailFacts
 from tasks.prompts import Material, Part, Prompts, canary
@@ -37,6 +39,15 @@ def test_the_form_is_asked_in_the_conversation_that_found_the_label() -> None:
     assert form[: len(shown)] == shown
     assert form[-2] == {"role": "assistant", "content": '{"label": "invoice"}'}
     assert "total: amount to pay\nsummary: " in form[-1]["content"]
+
+
+@pytest.mark.parametrize(
+    ("language", "told"), [("de", "as they are written, in German, without"), ("", "as they are written, without")]
+)
+def test_the_form_tells_the_text_s_language(language: str, told: str) -> None:
+    """A weak model translates values otherwise; an unknown language is not told."""
+    fields = {"product": FieldSpec(type="text", description="what was bought")}
+    assert told in PROMPTS.form([], "complaint", fields, "summary", language)[-1]["content"]
 
 
 def test_a_part_is_shown_without_asking_for_its_label() -> None:

@@ -22,6 +22,7 @@ import tasks
 from tasks.errors import Transient, Unreadable
 from tasks.readers.limits import Limits
 from tasks.readers.sandbox import wire
+from tasks.readers.sandbox.answers import Refusal, checked
 
 _START_SECONDS = 60.0
 _BACKSTOP_SECONDS = 15.0
@@ -96,7 +97,7 @@ class Sandbox:
             header, blobs = _converse(ours, request, data, limits)
             if header is None:
                 raise Unreadable(_why(_end_of(watch), limits), lasting=False)
-            return _result(header, blobs)
+            return _result(str(request["op"]), header, blobs)
 
     def _running(self) -> socket.socket:
         with self._lock:
@@ -207,13 +208,17 @@ def _end_of(watch: socket.socket) -> dict[str, Any]:
     return ended
 
 
-def _result(header: dict[str, Any], blobs: list[bytes]) -> Result:
+def _result(op: str, header: dict[str, Any], blobs: list[bytes]) -> Result:
     """What a child answered. Its end is not waited for: the server sees that its client has what it wanted."""
-    if header.get("status") == "unreadable":
-        locked, lasting = bool(header["locked"]), bool(header["lasting"])
-        raise Unreadable(str(header["reason"]), locked=locked, lasting=lasting)
-    used = header.pop("used")
-    return Result(header, blobs, int(used["peak_kib"]), float(used["cpu_seconds"]))
+    refused = header.get("status") == "unreadable"
+    try:
+        if not refused:
+            answer, used = checked(op, header, blobs)
+            return Result(answer, blobs, used.peak_kib, used.cpu_seconds)
+        refusal = Refusal.model_validate(header)
+    except ValueError as error:
+        raise Unreadable("the reader gave an answer that is none", lasting=False) from error
+    raise Unreadable(refusal.reason, locked=refusal.locked, lasting=refusal.lasting)
 
 
 def _why(ended: dict[str, Any], limits: Limits) -> str:

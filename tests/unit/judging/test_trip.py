@@ -176,3 +176,20 @@ def test_the_sender_s_line_is_evidence_too(model: StandIn) -> None:
     told = Judge(ModelSettings(host=model.url)).classify([document("No address here.")], mail, route)
     [found] = told.fields
     assert (found.value, found.supported, found.page) == ("ann@x.example", True, None)
+
+
+@pytest.mark.parametrize(
+    ("languages", "told"),
+    [
+        (("de", ""), "in German"),
+        (("de", "en"), "as they are written, without"),
+        (("",), "as they are written, without"),
+    ],
+)
+def test_the_form_tells_the_language_that_all_text_has(model: StandIn, languages: tuple[str, ...], told: str) -> None:
+    """Where documents are of several languages none is told: values stand in either."""
+    texts = [document(PAGE.format("119.00"), number, language=one) for number, one in enumerate(languages, 1)]
+    judged(model, *texts)
+    forms = [asked["messages"][-1]["content"] for asked in model.heard if "format" in asked]
+    assert forms
+    assert all(told in form for form in forms)
