@@ -223,7 +223,7 @@ def main() -> None:
             )
             for kind in (Bare, Postroom)
         )
-        side = ours.side
+        ledger = folder / "ledger.db"
         print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores, fsync {fsync_ms(folder):.1f} ms")
         for rig in (bare, ours):
             rig.burst(options.jobs // 4)
@@ -231,14 +231,14 @@ def main() -> None:
         print("  ended jobs     bare Postroom  ratio     bare Postroom    p50    p99    p50    p99")
         sizes, cost = [int(size) for size in options.rows.split(",")], []
         for size in sizes:
-            rows.fill(side.file, size)
+            rows.fill(ledger, size)
             cost.append(measure(size, bare, ours, options))
         print(
             f"a job's CPU time with {sizes[-1]} ended jobs in the ledger: {cost[-1] / cost[0]:.2f} of that with {sizes[0]}"
         )
-        before = rows.size(side.file)
+        before = rows.size(ledger)
         ours.burst(options.jobs)
-        each = (rows.size(side.file) - before) / options.jobs
+        each = (rows.size(ledger) - before) / options.jobs
         print(f"the ledger grows by {each:.0f} bytes a job, {len(RAW)} of them the message")
 
 

@@ -59,25 +59,23 @@ def rows(number: int) -> Iterator[tuple[dict[str, object], dict[str, object], st
         if n % 997 == 0:
             state = State.WAITING
         job_id = f"{new_job_id()[:1]}{n:025x}"
-        subject = f"{label.capitalize()} {n} from {name}"
+        subject, sender = f"{label.capitalize()} {n} from {name}", f"{name}{n % 5000}@sender.example"
         text = " ".join(WORDS[(n * k + k) % 12] for k in range(1, 60)) + f" reference R-{n} total {n % 9999}.50 EUR"
-        job = {
+        job: dict[str, object] = {
             "id": job_id, "source": "smtp" if n % 3 else "imap:support", "kind": "mail", "key": f"k{n}", "state": state.value,
-            "stage": None if state is State.DONE else "reply", "route": "post", "sender": f"{name}{n % 5000}@sender.example",
+            "stage": None if state is State.DONE else "reply", "route": "post", "sender": sender,
             "recipients": "[]", "subject": subject, "message_id": f"<{n}@sender.example>", "thread": "",
             "content_type": "message/rfc822", "name": "", "headers": "{}", "raw_sha256": f"{n:064x}", "raw_size": 300,
             "raw": b"x" * 300, "label": label, "confidence": 0.9, "reason": "" if state is State.DONE else "it says why",
             "approved": 0, "attempts": 0, "outages": 0, "lease_token": 3, "lease_owner": "", "lease_beat": 0, "progress": "{}",
             "due_at": at + 10**12 if state is State.WAITING else None, "received_at": at, "updated_at": at + 40_000,
         }  # fmt: skip
-        document = {
+        document: dict[str, object] = {
             "job_id": job_id, "ordinal": 0, "name": "body", "content_type": "text/plain", "size": len(text),
             "sha256": f"{n:064x}", "status": "read", "reason": "", "text": text, "pages": 1, "language": "en", "parent": "",
         }  # fmt: skip
-        words = (
-            f"{job_id} {subject} {job['sender']} {text}".lower().replace("@", " ").replace(".", " ").replace("-", " ")
-        )
-        judged = {
+        words = f"{job_id} {subject} {sender} {text}".lower().replace("@", " ").replace(".", " ").replace("-", " ")
+        judged: dict[str, object] = {
             "label": label, "confidence": 0.9, "alternatives": {label: 0.9, "other": 0.1}, "model": "none",
             "fields": [{"name": "number", "value": f"R-{n}", "quote": f"reference R-{n}", "document": 0, "page": 1, "line": 1,
                         "supported": True}],

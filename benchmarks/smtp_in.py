@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 
 from config.settings import Settings
@@ -39,7 +39,12 @@ def serve(folder: Path, timeout: float) -> None:
     settings = Settings(state_dir=folder, smtp=door, log_level="error")
     log.configure(settings, "smtp")  # at info it would fill the pipe that nobody reads any more
     stop = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+
+    def watch() -> None:
+        sys.stdin.read()
+        stop.set()
+
+    threading.Thread(target=watch, daemon=True).start()
     intake = Intake.open(settings)
     run(settings, intake, stop, ready=lambda line: print(line, flush=True))
     intake.close()
@@ -163,7 +168,7 @@ async def crowd(port: int) -> str:
     return str(dict(Counter(code for code, _, _ in found)))
 
 
-HOSTILE: tuple[Callable[[int], Awaitable[str]], ...] = (endless_line, many_recipients, slow_client, crowd)
+HOSTILE: tuple[Callable[[int], Coroutine[None, None, str]], ...] = (endless_line, many_recipients, slow_client, crowd)
 
 
 def fsync_milliseconds(folder: Path, size: int) -> float:
@@ -193,7 +198,7 @@ def report(folder: Path, connections: int, mails: int, size: int) -> None:
         asyncio.run(throughput(port, 10, 50, size))
         for attack in HOSTILE:
             before, start = megabytes(pid), time.perf_counter()
-            answer = asyncio.run(attack(port))  # type: ignore[arg-type]  # each is a coroutine function
+            answer = asyncio.run(attack(port))
             said = (attack.__doc__ or "").rstrip(".")
             took = time.perf_counter() - start
             print(f"{said}: {answer} after {took:.1f} s; peak memory {before:.0f} -> {megabytes(pid):.0f} MB")
