@@ -255,16 +255,14 @@ def _spans(kind: str, value: str, raw: str, source: Source, about: frozenset[str
         found = list(exact[kind]())
         return (found, False) if found else (list(_misread(kind, value, source)), True)
     for wanted in dict.fromkeys((value, raw)):
-        found = list(_search(_fold(wanted)[0].strip(), source.folded))
-        if whole := [span for span in found if not _in_a_number(source.text, span)]:
-            return whole, False
+        if found := _whole(_fold(wanted)[0].strip(), source.folded, source.text):
+            return found, False
     squeezed = _squeeze(*_fold(value))[0]
     if len(squeezed) < SHORTEST_LOOSE:
         return [], False
-    found = list(_search(squeezed, source.squeezed))
-    if whole := [span for span in found if not _in_a_number(source.text, span)]:
-        return whole, False
-    found = list(_search(_confuse(squeezed, [])[0], source.confused))
+    if found := _whole(squeezed, source.squeezed, source.text):
+        return found, False
+    found = _whole(_confuse(squeezed, [])[0], source.confused, source.text)
     bare = _bare(value)
     accented = [span for span in found if _bare(source.text[slice(*span)]) == bare]
     return (accented, False) if accented else (found, True)
@@ -325,6 +323,11 @@ def _search(wanted: str, folded: tuple[str, list[int]]) -> Iterator[Span]:
         if not (_joined(text, origin, start) or _joined(text, origin, end)):
             yield origin[start], origin[end - 1] + 1
         start = text.find(wanted, start + 1)
+
+
+def _whole(wanted: str, folded: tuple[str, list[int]], text: str) -> list[Span]:
+    """Places of `wanted` in `text`, but for digits that are a part of a longer number."""
+    return [span for span in _search(wanted, folded) if not _in_a_number(text, span)]
 
 
 def _in_a_number(text: str, span: Span) -> bool:

@@ -89,6 +89,7 @@ def test_what_does_not_stand_there_is_not_found(kind: str, value: str) -> None:
         ("1", "Tapa 1.000 480", False),
         ("000", "Tapa 1.000 480", False),
         ("5512", "total 5512,30", False),
+        ("55123344", "total 55123344.30", False),
         ("5512", "number 5512, 30 boxes", True),
         ("5512", "number 5512.", True),
         ("118", "Invoice 2024-118", True),
