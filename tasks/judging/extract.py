@@ -128,9 +128,7 @@ class _Extraction:
         return self._form(self.prompts.read(self.route, shown(self.head, parts)))
 
     def _form(self, conversation: Messages) -> Messages:
-        # Told the language with each part of a long report, the embedded model answers null to all.
-        language = "" if self.split else self.language
-        return self.prompts.form(conversation, self.label, self.specs, self.key, language)
+        return self.prompts.form(conversation, self.label, self.specs, self.key, self.language)
 
     def _answers(self, room: int) -> list[dict[str, str | None]]:
         """The form filled for all of the text; answers that cannot be used are missing, and told."""

@@ -72,7 +72,6 @@ def test_a_slow_machine_reads_the_pages_that_matter(model: StandIn, documents: t
     told = judged(model, documents, document_time=1e-9)
     found_all(told)
     assert len([call for call in model.calls if call.form]) == 1
-    assert not any("in English" in asked["messages"][-1]["content"] for asked in model.heard)
     [note] = [note for note in told.notes if "document_time" in note]
     assert re.search(r"the model read report\.pdf pages 1[-,].*101.*200.*was over before report\.pdf pages", note)
 
