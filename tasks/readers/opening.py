@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from tasks.errors import Unreadable
 from tasks.readers.limits import Limits
 from tasks.readers.mail import ParsedMail
+from tasks.readers.sandbox.answers import no_answer
 from tasks.readers.sandbox.client import SANDBOX, Result
 
 
@@ -30,4 +30,4 @@ def mail_of(result: Result) -> ParsedMail:
     try:
         return ParsedMail.model_validate(header | {"parts": parts})
     except ValidationError as error:
-        raise Unreadable("the reader gave an answer that is none", lasting=False) from error
+        raise no_answer() from error

@@ -374,18 +374,9 @@ def _request(item: _Item, passwords: Sequence[str]) -> dict[str, Any]:
 
 def _reading(result: Result) -> Reading:
     """What a child answered."""
-    header = result.header
-    return Reading(
-        status=header["status"],
-        content_type=header["type"],
-        reason=header["reason"],
-        text=header["text"],
-        pages=header["pages"],
-        language=header["language"],
-        locked=header["locked"],
-        lasting=header["lasting"],
-        children=found_in(header["children"], result.blobs),
-    )
+    told = {**result.header}
+    children = found_in(told.pop("children"), result.blobs)
+    return Reading(content_type=told.pop("type"), children=children, **told)
 
 
 def _refused(error: Unreadable, content_type: str) -> Reading:

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from tasks.errors import Unreadable
+
 
 class Used(BaseModel):
     """What a child used, by its own account."""
@@ -84,6 +86,11 @@ _SHAPES: dict[str, type[_Text | _Mail | _Signers | _Picture]] = {
     "dkim": _Signers,
     "picture": _Picture,
 }
+
+
+def no_answer() -> Unreadable:
+    """What a file is whose reader answered with something else."""
+    return Unreadable("the reader gave an answer that is none", lasting=False)
 
 
 def checked(op: str, header: dict[str, Any], blobs: Sequence[bytes]) -> tuple[dict[str, Any], Used]:

@@ -22,7 +22,7 @@ import tasks
 from tasks.errors import Transient, Unreadable
 from tasks.readers.limits import Limits
 from tasks.readers.sandbox import wire
-from tasks.readers.sandbox.answers import Refusal, checked
+from tasks.readers.sandbox.answers import Refusal, checked, no_answer
 
 _START_SECONDS = 60.0
 _BACKSTOP_SECONDS = 15.0
@@ -210,14 +210,13 @@ def _end_of(watch: socket.socket) -> dict[str, Any]:
 
 def _result(op: str, header: dict[str, Any], blobs: list[bytes]) -> Result:
     """What a child answered. Its end is not waited for: the server sees that its client has what it wanted."""
-    refused = header.get("status") == "unreadable"
     try:
-        if not refused:
+        if header.get("status") != "unreadable":
             answer, used = checked(op, header, blobs)
             return Result(answer, blobs, used.peak_kib, used.cpu_seconds)
         refusal = Refusal.model_validate(header)
     except ValueError as error:
-        raise Unreadable("the reader gave an answer that is none", lasting=False) from error
+        raise no_answer() from error
     raise Unreadable(refusal.reason, locked=refusal.locked, lasting=refusal.lasting)
 
 

@@ -65,6 +65,6 @@ def test_what_a_child_leaves_out_has_its_usual_value() -> None:
 
 
 def test_a_real_child_s_answer_is_one() -> None:
-    """A mail with one attachment, as a child of its own tells it."""
+    """A small mail, as a child of its own tells it."""
     mail = opened(b"Subject: hello\nContent-Type: text/plain\n\nwords\n")
     assert (mail.facts.subject, [part.data for part in mail.parts]) == ("hello", [b"words\n"])
